@@ -1,0 +1,109 @@
+package mirror
+
+import "time"
+
+// Conn is a relayed connection at the relay's end of the mirror.
+type Conn struct {
+	w      *Writer
+	id     uint64
+	peers  Peers
+	opened time.Time
+
+	// All below is guarded by w.mu.
+	announced   bool // Open was queued
+	blind       bool // a chunk was dropped: none may follow
+	saidDropped uint64
+	saidBlind   bool
+	closed      bool
+	closedAt    time.Time
+	reason      string
+	owed        bool // is in w.owed
+	totals      Totals
+}
+
+// Chunk mirrors bytes that were read in one direction. It copies p. To keep
+// cause before effect, call it before the bytes are passed on.
+func (c *Conn) Chunk(d Dir, p []byte) {
+	w := c.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if d == FromClient {
+		c.totals.FromClient += uint64(len(p))
+	} else {
+		c.totals.FromServer += uint64(len(p))
+	}
+	if c.blind {
+		c.totals.Dropped += uint64(len(p))
+		return
+	}
+	if !w.put(&Event{Kind: KindChunk, Conn: c.id, At: w.now(), Dir: d}, p) {
+		c.goBlind(len(p))
+	}
+}
+
+// End says that no more bytes come from this side.
+func (c *Conn) End(d Dir) {
+	w := c.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !c.blind && !w.put(&Event{Kind: KindEnd, Conn: c.id, At: w.now(), Dir: d}, nil) {
+		c.goBlind(0)
+	}
+}
+
+// Close says that the connection is over, and why if in no ordinary way. It
+// is the last call on c.
+func (c *Conn) Close(reason string) {
+	w := c.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.open--
+	c.closed, c.closedAt, c.reason = true, w.now(), reason
+	delete(w.blind, c)
+	c.owe()
+	w.settle()
+}
+
+// goBlind gives up mirroring c; what it has to say of that is owed.
+func (c *Conn) goBlind(dropped int) {
+	c.blind = true
+	c.totals.Dropped += uint64(dropped)
+	if c.w.blind != nil {
+		c.w.blind[c] = struct{}{}
+	}
+	c.owe()
+}
+
+func (c *Conn) owe() {
+	if c.owed || c.w.stopped {
+		return
+	}
+	c.owed = true
+	c.w.owed = append(c.w.owed, c)
+	signal(c.w.waiting)
+}
+
+// settle queues what c has left to say, in order; false: not all of it fitted.
+func (c *Conn) settle() bool {
+	w := c.w
+	if !c.announced {
+		if !w.put(c.openEvent(), nil) {
+			return false
+		}
+		c.announced = true
+	}
+	if c.blind && (!c.saidBlind || c.saidDropped != c.totals.Dropped) {
+		if !w.put(&Event{Kind: KindBlind, Conn: c.id, At: w.now(), Totals: c.totals}, nil) {
+			return false
+		}
+		c.saidBlind, c.saidDropped = true, c.totals.Dropped
+	}
+	if c.closed {
+		return w.put(&Event{Kind: KindClose, Conn: c.id, At: c.closedAt, Totals: c.totals, Text: c.reason}, nil)
+	}
+	return true
+}
+
+func (c *Conn) openEvent() *Event {
+	return &Event{Kind: KindOpen, Conn: c.id, At: c.opened, Peers: c.peers}
+}

@@ -1,0 +1,220 @@
+package mirror
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+)
+
+const (
+	// DefaultQueue is the queue's size in bytes.
+	DefaultQueue = 2 << 20
+	// controlRoom is the part of the queue that chunks leave free, so that a
+	// full queue can still say which connections it blinded.
+	controlRoom = 64 << 10
+	// linger is how long the writer gathers before it writes: a system call and
+	// a wake-up of the tap per chunk would cost the calls more than the copy.
+	linger = 2 * time.Millisecond
+	// writeAtMost bounds one write, since room for more is made only after it:
+	// a write of all that is queued would leave a burst no room to go on.
+	writeAtMost = 128 << 10
+	// blindEvery is how often a blind connection's count is said again.
+	blindEvery = time.Second
+)
+
+// Writer is the relay's end. Its methods, and those of the Conns it opens, may
+// be called from any goroutine and never block on the tap.
+type Writer struct {
+	base time.Time // carries the monotonic clock that all times are taken from
+
+	mu       sync.Mutex
+	q        queue
+	owed     []*Conn // connections with something left to say that did not fit
+	blind    map[*Conn]struct{}
+	open     int
+	nextConn uint64
+	stopped  bool   // no reader any more: count, keep nothing
+	scratch  []byte // an event's head, built under mu
+
+	waiting chan struct{} // the queue holds something
+	filling chan struct{} // it is a quarter full: linger no longer
+}
+
+// NewWriter makes a writer with a queue of size bytes.
+func NewWriter(size int) *Writer {
+	return &Writer{
+		base:    time.Now(),
+		q:       queue{ring: make([]byte, max(size, 2*controlRoom))},
+		blind:   map[*Conn]struct{}{},
+		waiting: make(chan struct{}, 1),
+		filling: make(chan struct{}, 1),
+	}
+}
+
+// now is wall time that does not jump: the start's wall clock plus what the
+// monotonic clock says has passed.
+func (w *Writer) now() time.Time { return w.base.Add(time.Since(w.base)) }
+
+// Hello must be the first event.
+func (w *Writer) Hello(listen, upstream string) {
+	w.say(&Event{Kind: KindHello, Hello: Hello{
+		Version: Version, PID: uint32(os.Getpid()), Listen: listen, Upstream: upstream,
+	}})
+}
+
+// Serving says that the path is bound. upstream is nil where a probe of the
+// upstream was answered.
+func (w *Writer) Serving(upstream error) {
+	e := &Event{Kind: KindServing}
+	if upstream != nil {
+		e.Text = upstream.Error()
+	}
+	w.say(e)
+}
+
+// Detached says that no more clients are accepted, and how many remain.
+func (w *Writer) Detached() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.put(&Event{Kind: KindDetached, At: w.now(), Remaining: uint32(w.open)}, nil)
+}
+
+func (w *Writer) say(e *Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	e.At = w.now()
+	w.put(e, nil)
+}
+
+// Open says that a client was accepted.
+func (w *Writer) Open(p Peers) *Conn {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.nextConn++
+	w.open++
+	c := &Conn{w: w, id: w.nextConn, peers: p, opened: w.now()}
+	c.announced = w.put(c.openEvent(), nil)
+	if !c.announced {
+		c.goBlind(0)
+	}
+	return c
+}
+
+// put queues an event and its data if they fit. Called with mu held.
+func (w *Writer) put(e *Event, data []byte) bool {
+	if w.stopped {
+		return false
+	}
+	w.scratch = appendEvent(w.scratch[:0], e, len(data))
+	need := len(w.scratch) + len(data)
+	if e.Kind == KindChunk {
+		need += controlRoom
+	}
+	if need > w.q.free() {
+		return false
+	}
+	before := w.q.used
+	w.q.push(w.scratch, data)
+	if before == 0 {
+		signal(w.waiting)
+	}
+	if mark := len(w.q.ring) / 4; before < mark && w.q.used >= mark {
+		signal(w.filling)
+	}
+	return true
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// WriteTo writes events to out until a write fails or done is closed and all
+// that was queued is written. After it returned, events are counted and
+// dropped. It is to be called once.
+func (w *Writer) WriteTo(out io.Writer, done <-chan struct{}) error {
+	defer w.stop()
+	tick := time.NewTicker(blindEvery)
+	defer tick.Stop()
+	for {
+		var last bool
+		select {
+		case <-w.waiting:
+			w.gather(done)
+		case <-tick.C:
+			w.recount()
+		case <-done:
+			last = true
+		}
+		if err := w.drain(out); err != nil {
+			return fmt.Errorf("write to the tap: %w", err)
+		}
+		if last {
+			return nil
+		}
+	}
+}
+
+// gather waits for more to come, but not long.
+func (w *Writer) gather(done <-chan struct{}) {
+	t := time.NewTimer(linger)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-w.filling:
+	case <-done:
+	}
+}
+
+// drain writes until the queue is empty and nothing is owed.
+func (w *Writer) drain(out io.Writer) error {
+	for {
+		w.mu.Lock()
+		w.settle()
+		p := w.q.peek()
+		w.mu.Unlock()
+		if len(p) == 0 {
+			return nil
+		}
+		n, err := out.Write(p[:min(len(p), writeAtMost)])
+		w.mu.Lock()
+		w.q.discard(n)
+		w.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// settle queues what is owed, as far as it fits. Called with mu held.
+func (w *Writer) settle() {
+	for len(w.owed) > 0 && w.owed[0].settle() {
+		w.owed[0].owed = false
+		w.owed = w.owed[1:]
+	}
+	if len(w.owed) == 0 {
+		w.owed = nil
+	}
+}
+
+// recount has every open blind connection say its count again, if it grew.
+func (w *Writer) recount() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for c := range w.blind {
+		if c.totals.Dropped != c.saidDropped {
+			c.owe()
+		}
+	}
+}
+
+func (w *Writer) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stopped = true
+	w.q, w.owed, w.blind = queue{}, nil, nil
+}
