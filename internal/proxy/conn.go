@@ -1,0 +1,104 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/grpc-tap/grpc-tap/internal/mirror"
+)
+
+// chunk is the size of the one buffer per direction, in bytes: grpc-go's own
+// write buffer, so that what it flushes at once passes at once.
+const chunk = 32 << 10
+
+// conn is one client and its upstream.
+type conn struct {
+	client, upstream *net.UnixConn
+	mirror           *mirror.Conn
+
+	mu     sync.Mutex
+	reason string // why it ended, if in no ordinary way
+}
+
+// relay copies both ways until both are over.
+func (c *conn) relay() {
+	var back sync.WaitGroup
+	back.Go(c.serverToClient)
+	c.clientToServer()
+	back.Wait()
+	c.mirror.Close(c.abort(""))
+}
+
+func (c *conn) clientToServer() { c.pump(mirror.FromClient, c.client, c.upstream) }
+func (c *conn) serverToClient() { c.pump(mirror.FromServer, c.upstream, c.client) }
+
+// pump copies one direction. The copy is mirrored before the bytes are passed
+// on, so that the mirror never holds an answer before its question.
+func (c *conn) pump(d mirror.Dir, from, to *net.UnixConn) {
+	buf := make([]byte, chunk)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			c.mirror.Chunk(d, buf[:n])
+			if _, werr := to.Write(buf[:n]); werr != nil {
+				// Nobody reads there any more. Say so to the sender in the way
+				// that the kernel would: its writes fail, it may still read. What
+				// it has queued is taken, or a write that waits for room would
+				// wait for good.
+				_ = from.CloseRead()
+				_, _ = io.Copy(io.Discard, from)
+				return
+			}
+		}
+		switch {
+		case err == nil:
+			continue
+		case !errors.Is(err, io.EOF):
+			c.abort("") // reset by its peer, or closed for the other direction's sake
+		case gone(from):
+			c.mirror.End(d)
+			c.abort("")
+		default:
+			c.mirror.End(d)
+			_ = to.CloseWrite()
+		}
+		return
+	}
+}
+
+// abort closes both sides and returns why: the first reason given stays.
+func (c *conn) abort(reason string) string {
+	_ = c.client.Close()
+	_ = c.upstream.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reason == "" {
+		c.reason = reason
+	}
+	return c.reason
+}
+
+// gone tells a peer that closed its socket from one that only ended its
+// writing: unix(7) has POLLHUP for the former alone. To leave our other side
+// open after a full close would keep a client writing to nobody.
+func gone(c *net.UnixConn) bool {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return true
+	}
+	hup := true
+	err = raw.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd)}}
+		for {
+			if _, perr := unix.Poll(p, 0); !errors.Is(perr, unix.EINTR) {
+				break
+			}
+		}
+		hup = p[0].Revents&unix.POLLHUP != 0
+	})
+	return err != nil || hup
+}

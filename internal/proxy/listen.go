@@ -1,0 +1,177 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// MaxPath is the longest path of a Unix socket, in bytes: sun_path of unix(7)
+// less its final zero byte.
+const MaxPath = 107
+
+// listener is a bound path, and which file it is, so that nobody else's is
+// ever removed.
+type listener struct {
+	*net.UnixListener
+	path     string
+	dev, ino uint64
+}
+
+// listen binds path with the upstream's mode and owner, so that who may dial
+// the one may dial the other. A dead socket in its place, left by a process
+// that was killed, is replaced; anything else there is an error.
+func listen(path, upstream string) (*listener, error) {
+	unlock, err := lockDir(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	defer unlock()
+	if err := clear(path); err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	// Bound closed to all but us; opened below to whom the upstream is open.
+	old := syscall.Umask(0o177)
+	lis, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	syscall.Umask(old)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w%s", path, cause(err), advice(err))
+	}
+	// Close must not unlink by name: the file there may be another's by then.
+	lis.SetUnlinkOnClose(false)
+	l := &listener{UnixListener: lis, path: path}
+	if l.dev, l.ino, err = identify(path); err == nil {
+		err = imitate(path, upstream)
+	}
+	if err != nil {
+		l.remove()
+		_ = lis.Close()
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	return l, nil
+}
+
+// remove takes the path away, if it is still ours.
+func (l *listener) remove() {
+	if dev, ino, err := identify(l.path); err == nil && dev == l.dev && ino == l.ino {
+		_ = os.Remove(l.path)
+	}
+}
+
+// lockDir keeps two relays from replacing the same dead socket at once. The
+// lock is on the directory itself: it leaves no file.
+func lockDir(dir string) (unlock func(), err error) {
+	d, err := os.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no directory %s; create it first: mkdir -p %s", dir, dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open directory %s: %w%s", dir, cause(err), advice(err))
+	}
+	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX); err != nil {
+		_ = d.Close()
+		return nil, fmt.Errorf("lock directory %s: %w", dir, err)
+	}
+	return func() { _ = d.Close() }, nil
+}
+
+// clear makes sure that nothing is at path, removing at most a dead socket.
+func clear(path string) error {
+	fi, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("%w%s", cause(err), advice(err))
+	case fi.Mode().Type() != fs.ModeSocket:
+		return fmt.Errorf("there is a %s already; choose another path, or remove it if it is not needed", kind(fi.Mode()))
+	}
+	c, err := dial(path)
+	if err == nil {
+		pid, exe := peer(c)
+		_ = c.Close()
+		return fmt.Errorf("somebody serves it already (pid %d, %s); choose another path, or end that process", pid, exe)
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("there is a socket already, and whether it is alive can't be told: %w", err)
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("remove the dead socket there: %w%s", cause(err), advice(err))
+	}
+	return nil
+}
+
+func kind(m fs.FileMode) string {
+	switch m.Type() {
+	case 0:
+		return "regular file"
+	case fs.ModeDir:
+		return "directory"
+	case fs.ModeSymlink:
+		return "symbolic link"
+	}
+	return "file that is no socket"
+}
+
+func advice(err error) string {
+	if errors.Is(err, fs.ErrPermission) {
+		return "; run grpc-tap as root, or choose a directory that you may write to"
+	}
+	return ""
+}
+
+// imitate gives path the mode and owner of the upstream's socket. Without an
+// upstream yet, or the right to give files away, it stays open to us alone.
+func imitate(path, upstream string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(upstream, &st); err != nil {
+		return nil
+	}
+	switch err := os.Chown(path, int(st.Uid), int(st.Gid)); {
+	case errors.Is(err, fs.ErrPermission):
+		return nil // not its owner's rights to another group: ours alone
+	case err != nil:
+		return fmt.Errorf("give it %s's owner: %w", upstream, cause(err))
+	}
+	if err := os.Chmod(path, fs.FileMode(st.Mode&0o777)); err != nil {
+		return fmt.Errorf("give it %s's mode: %w", upstream, cause(err))
+	}
+	return nil
+}
+
+func identify(path string) (dev, ino uint64, err error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return 0, 0, err
+	}
+	return st.Dev, st.Ino, nil
+}
+
+// CheckPath says whether path can name a Unix socket. flag names it in errors.
+func CheckPath(flag, path string) error {
+	switch {
+	case path == "":
+		return fmt.Errorf("%s: give a socket's path", flag)
+	case len(path) > MaxPath:
+		return fmt.Errorf("%s: %s has %d bytes, and a Unix socket's path at most %d; choose a shorter one, or a symbolic link to its directory",
+			flag, path, len(path), MaxPath)
+	}
+	return nil
+}
+
+// SameSocket says whether two paths lead to one socket, over links too: a
+// relay that listened on its own upstream would call itself.
+func SameSocket(a, b string) bool {
+	if filepath.Clean(a) == filepath.Clean(b) {
+		return true
+	}
+	fa, erra := os.Stat(a)
+	fb, errb := os.Stat(b)
+	return erra == nil && errb == nil && os.SameFile(fa, fb)
+}
