@@ -1,0 +1,114 @@
+package codec
+
+import (
+	"slices"
+	"time"
+)
+
+// Conn decodes one connection.
+type Conn struct {
+	limits  Limits
+	buffers *Buffers
+	ended   func(*Call)
+
+	client, server half
+	streams        map[uint32]*stream
+	lastStream     uint32
+	held           int // bytes that open calls keep
+	overLimit      uint64
+	gaveUp         *GaveUp
+}
+
+// NewConn makes a decoder that hands each call to ended when it is over. The
+// Call, and all that it points to, is the codec's again when ended returns.
+func NewConn(l Limits, b *Buffers, ended func(*Call)) *Conn {
+	c := &Conn{limits: l, buffers: b, ended: ended, streams: map[uint32]*stream{}}
+	c.client.init(c, Client)
+	c.server.init(c, Server)
+	return c
+}
+
+// Write takes the next bytes of one side. Its error is a *GaveUp, the same
+// one from then on; by then the open calls were handed over as lost.
+func (c *Conn) Write(s Side, at time.Time, p []byte) error {
+	if c.gaveUp != nil {
+		return c.gaveUp
+	}
+	if g := c.half(s).write(at, p); g != nil {
+		return c.GiveUp(at, g)
+	}
+	return nil
+}
+
+// GiveUp ends decoding for a reason that the bytes do not show, such as a gap.
+func (c *Conn) GiveUp(at time.Time, g *GaveUp) error {
+	if c.gaveUp == nil {
+		c.gaveUp = g
+		c.loseAll(at, "lost sight of it: the connection "+g.Error())
+		c.client, c.server = half{}, half{} // the tables may be large
+	}
+	return c.gaveUp
+}
+
+// End says that one side ended its writing.
+func (c *Conn) End(s Side, at time.Time) {
+	if s == Server {
+		// No answer can come any more.
+		c.loseAll(at, "the server closed the connection before the call ended")
+	}
+}
+
+// Close says that the connection is over.
+func (c *Conn) Close(at time.Time) {
+	c.loseAll(at, "the connection was closed before the call ended")
+}
+
+// Running is the number of calls that have not ended.
+func (c *Conn) Running() int { return len(c.streams) }
+
+// OverLimit counts calls that passed undecoded because too many were open.
+func (c *Conn) OverLimit() uint64 { return c.overLimit }
+
+func (c *Conn) half(s Side) *half {
+	if s == Client {
+		return &c.client
+	}
+	return &c.server
+}
+
+// loseAll ends every open call without a code, the oldest first.
+func (c *Conn) loseAll(at time.Time, how string) {
+	c.loseAbove(at, 0, how)
+}
+
+func (c *Conn) loseAbove(at time.Time, id uint32, how string) {
+	var lost []uint32
+	for s := range c.streams {
+		if s > id {
+			lost = append(lost, s)
+		}
+	}
+	slices.Sort(lost)
+	for _, s := range lost {
+		st := c.streams[s]
+		st.call.Lost, st.call.Message = true, how
+		c.finish(st, at)
+	}
+}
+
+// finish hands a call over and forgets it.
+func (c *Conn) finish(s *stream, at time.Time) {
+	delete(c.streams, s.call.Stream)
+	s.call.End = at
+	c.ended(&s.call)
+	c.release(&s.call.Request)
+	c.release(&s.call.Response)
+}
+
+func (c *Conn) release(m *Messages) {
+	for i := range m.First {
+		c.held -= len(m.First[i].data)
+		c.buffers.put(m.First[i].data)
+		m.First[i].data = nil
+	}
+}
