@@ -1,0 +1,192 @@
+// Package identity knows which pod a container, a sandbox or a volume belongs
+// to: it learns it from the calls that pass, and fills it into the records of
+// calls that carry an id only. It asks nobody, so that a tap needs no rights in
+// the cluster and works while the API server is away.
+package identity
+
+import (
+	"strings"
+
+	"github.com/grpc-tap/grpc-tap/internal/call"
+	"github.com/grpc-tap/grpc-tap/internal/codec/schema"
+)
+
+// How much a Map remembers. A node has a few hundred pods at most; the rest is
+// room for what has ended but is still asked for. The entry that was of no use
+// for the longest time goes first.
+const (
+	maxSandboxes  = 4096
+	maxContainers = 8192
+	maxPods       = 4096
+	maxServers    = 256
+	// maxName bounds each string that is remembered: ids have 64 bytes, names
+	// at most 253, images a little more. What is longer is told, not kept. So a
+	// Map holds 64 MB if all of it is made up, and on a real node under 1 MB.
+	maxName = 512
+)
+
+// Map is what was learned so far. It is for one goroutine: records are completed
+// in the order in which their calls ended, and what one teaches, the next uses.
+type Map struct {
+	sandboxes  *recent[call.Pod]  // by sandbox id
+	containers *recent[container] // by container id
+	pods       *recent[call.Pod]  // by pod UID; a UID is never given to another pod
+	servers    *recent[server]    // by socket
+}
+
+type container struct {
+	name, image, sandboxID string
+	pod                    call.Pod
+}
+
+type server struct{ name, driver string }
+
+// New makes an empty Map.
+func New() *Map {
+	return &Map{
+		sandboxes:  newRecent[call.Pod](maxSandboxes),
+		containers: newRecent[container](maxContainers),
+		pods:       newRecent[call.Pod](maxPods),
+		servers:    newRecent[server](maxServers),
+	}
+}
+
+// Complete fills the pod, container, sandbox, image, volume and server of a
+// record: first from the call's own facts, then, where these are silent, from
+// what was learned. If the call succeeded it is learned from before, and what it
+// removed is forgotten after. What the record says already is kept where
+// neither says anything.
+func (m *Map) Complete(r *call.Record, f schema.Facts) {
+	ok := r.State == call.Done && r.Code == "OK"
+	own := fromPath(f)
+	state(&r.Pod.Namespace, f.PodNamespace)
+	state(&r.Pod.Name, f.PodName)
+	state(&r.Pod.UID, f.PodUID, own.pod)
+	state(&r.Container.ID, f.ContainerID)
+	state(&r.Container.Name, f.ContainerName)
+	state(&r.SandboxID, f.SandboxID)
+	state(&r.Image, f.Image)
+	state(&r.Volume.ID, f.VolumeID)
+	state(&r.Volume.PV, f.PV, own.pv)
+	state(&r.Volume.PVC, f.PVC)
+	state(&r.Volume.Path, f.VolumePath, f.StagingPath)
+	state(&r.Volume.Driver, f.Driver)
+	state(&r.Server.Name, f.ServerName)
+	if ok {
+		m.learn(r, f)
+	}
+	m.fill(r)
+	if ok {
+		m.forget(r, f)
+	}
+}
+
+// state sets a field to the first of the values that says something.
+func state(field *string, values ...string) {
+	for _, v := range values {
+		if v != "" {
+			*field = v
+			return
+		}
+	}
+}
+
+// fill sets a field that is still empty.
+func fill(field *string, value string) {
+	if *field == "" {
+		*field = value
+	}
+}
+
+// vouches are the methods whose success proves that the ids and the pod that
+// they name belong together. A list with a filter proves nothing: it succeeds
+// when nothing matches.
+var vouches = map[string]bool{
+	"RunPodSandbox": true, "RestorePod": true, "PodSandboxStatus": true, "PodSandboxStats": true,
+	"CreateContainer": true, "ContainerStatus": true, "ContainerStats": true,
+	"NodePublishVolume": true,
+}
+
+// learn takes in what a call that succeeded has proved.
+func (m *Map) learn(r *call.Record, f schema.Facts) {
+	if f.ServerName != "" && fits(r.Socket, f.ServerName, f.Driver) {
+		m.servers.put(r.Socket, server{f.ServerName, f.Driver})
+	}
+	if !vouches[r.Method] || !fits(r.Pod.Namespace, r.Pod.Name, r.Pod.UID) {
+		return
+	}
+	if r.Pod.UID != "" && r.Pod.Name != "" && r.Pod.Namespace != "" {
+		pod := r.Pod
+		pod.UID = strings.Clone(pod.UID) // it may be a piece of a long path
+		m.pods.put(pod.UID, pod)
+	}
+	if f.SandboxID != "" && r.Pod.Name != "" && fits(f.SandboxID) {
+		m.sandboxes.put(f.SandboxID, r.Pod)
+	}
+	if f.ContainerID != "" && fits(f.ContainerID, f.ContainerName, f.Image, f.SandboxID) {
+		c, _ := m.containers.get(f.ContainerID)
+		state(&c.name, f.ContainerName)
+		state(&c.image, f.Image, c.image)
+		state(&c.sandboxID, f.SandboxID)
+		if r.Pod.Name != "" {
+			c.pod = r.Pod
+		}
+		m.containers.put(f.ContainerID, c)
+	}
+}
+
+// fill completes a record from what was learned, from the particular to the
+// general: the container gives the sandbox, the sandbox the pod.
+func (m *Map) fill(r *call.Record) {
+	if c, ok := m.containers.get(r.Container.ID); ok {
+		fill(&r.Container.Name, c.name)
+		fill(&r.Image, c.image)
+		fill(&r.SandboxID, c.sandboxID)
+		fillPod(&r.Pod, c.pod)
+	}
+	if pod, ok := m.sandboxes.get(r.SandboxID); ok {
+		fillPod(&r.Pod, pod)
+	}
+	if pod, ok := m.pods.get(r.Pod.UID); ok {
+		fillPod(&r.Pod, pod)
+	}
+	s, _ := m.servers.get(r.Socket)
+	fill(&r.Server.Name, s.name)
+	if strings.HasPrefix(r.Service, "csi.") {
+		fill(&r.Volume.Driver, s.driver)
+		fill(&r.Volume.Driver, driverOf(r.Socket))
+	}
+}
+
+// fillPod completes a pod by another, unless they are different pods.
+func fillPod(pod *call.Pod, by call.Pod) {
+	for _, pair := range [][2]string{{pod.UID, by.UID}, {pod.Name, by.Name}, {pod.Namespace, by.Namespace}} {
+		if pair[0] != "" && pair[1] != "" && pair[0] != pair[1] {
+			return
+		}
+	}
+	fill(&pod.Namespace, by.Namespace)
+	fill(&pod.Name, by.Name)
+	fill(&pod.UID, by.UID)
+}
+
+// forget drops what a call that succeeded has removed. The pod stays: its
+// volumes are unpublished after its sandbox is gone.
+func (m *Map) forget(r *call.Record, f schema.Facts) {
+	switch r.Method {
+	case "RemoveContainer":
+		m.containers.drop(f.ContainerID)
+	case "RemovePodSandbox":
+		m.sandboxes.drop(f.SandboxID)
+	}
+}
+
+// fits: none of the strings is too long to be remembered.
+func fits(all ...string) bool {
+	for _, s := range all {
+		if len(s) > maxName {
+			return false
+		}
+	}
+	return true
+}

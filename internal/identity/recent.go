@@ -1,0 +1,48 @@
+package identity
+
+import "container/list"
+
+// recent is a map of a bounded number of entries. When it is full, the entry
+// that was neither put nor got for the longest time makes room.
+type recent[V any] struct {
+	limit   int
+	entries map[string]*list.Element // of item[V]
+	order   *list.List               // the latest in front
+}
+
+type item[V any] struct {
+	key   string
+	value V
+}
+
+func newRecent[V any](limit int) *recent[V] {
+	return &recent[V]{limit: limit, entries: map[string]*list.Element{}, order: list.New()}
+}
+
+func (r *recent[V]) get(key string) (value V, ok bool) {
+	e, ok := r.entries[key]
+	if !ok {
+		return value, false
+	}
+	r.order.MoveToFront(e)
+	return e.Value.(item[V]).value, true
+}
+
+func (r *recent[V]) put(key string, value V) {
+	if e, ok := r.entries[key]; ok {
+		e.Value = item[V]{key, value}
+		r.order.MoveToFront(e)
+		return
+	}
+	if len(r.entries) == r.limit {
+		r.drop(r.order.Back().Value.(item[V]).key)
+	}
+	r.entries[key] = r.order.PushFront(item[V]{key, value})
+}
+
+func (r *recent[V]) drop(key string) {
+	if e, ok := r.entries[key]; ok {
+		r.order.Remove(e)
+		delete(r.entries, key)
+	}
+}
