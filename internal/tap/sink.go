@@ -1,0 +1,57 @@
+package tap
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/grpc-tap/grpc-tap/internal/call"
+)
+
+// Sink takes finished records, one at a time. A record is shared by all sinks:
+// none may change it.
+type Sink interface {
+	Record(*call.Record)
+}
+
+// Queue stands between the decoder and a sink that may be slow: bounded, and
+// when it is full the record is dropped for that sink alone, and counted.
+type Queue struct {
+	Name    string
+	records chan *call.Record
+	dropped atomic.Uint64
+	done    sync.WaitGroup
+}
+
+// QueueSize is the number of records that wait for one sink. A record with
+// payloads as shown is about 5 KB: 20 MB at the very worst.
+const QueueSize = 4096
+
+// NewQueue starts a queue in front of sink.
+func NewQueue(name string, sink Sink, size int) *Queue {
+	q := &Queue{Name: name, records: make(chan *call.Record, size)}
+	q.done.Go(func() { q.deliver(sink) })
+	return q
+}
+
+func (q *Queue) deliver(sink Sink) {
+	for r := range q.records {
+		sink.Record(r)
+	}
+}
+
+func (q *Queue) put(r *call.Record) {
+	select {
+	case q.records <- r:
+	default:
+		q.dropped.Add(1)
+	}
+}
+
+// Dropped counts records that found the queue full.
+func (q *Queue) Dropped() uint64 { return q.dropped.Load() }
+
+// Close delivers what is queued, and waits for that. Nothing may be put after.
+func (q *Queue) Close() {
+	close(q.records)
+	q.done.Wait()
+}

@@ -1,0 +1,254 @@
+// Package tap reads the mirror, runs a decoder for each connection, completes
+// each call by what identity knows, and hands the record to the sinks.
+//
+// Its rule: whatever happens to one connection's decoder, panics included,
+// ends that decoder and nothing else; and whatever is not told is counted.
+package tap
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"github.com/grpc-tap/grpc-tap/internal/codec"
+	"github.com/grpc-tap/grpc-tap/internal/identity"
+	"github.com/grpc-tap/grpc-tap/internal/mirror"
+)
+
+// Config is what a tap is told.
+type Config struct {
+	// PayloadBytes bounds a request or a response as it is shown; 0: 2048.
+	PayloadBytes int
+	Sinks        []*Queue
+	Log          *slog.Logger
+	// Serving is called when the relay has bound its path; upstream says why
+	// the upstream does not answer yet, "" where it does. May be nil.
+	Serving func(h mirror.Hello, upstream string)
+	// NewDecoder is the test seam; nil: codec.NewConn.
+	NewDecoder func(ended func(*codec.Call)) Decoder
+}
+
+// Decoder is what the tap needs of a connection's decoder.
+type Decoder interface {
+	Write(s codec.Side, at time.Time, p []byte) error
+	GiveUp(at time.Time, g *codec.GaveUp) error
+	End(s codec.Side, at time.Time)
+	Close(at time.Time)
+	Running() int
+}
+
+// keptBytes bounds the bytes of messages that all connections keep, in bytes.
+const keptBytes = 32 << 20
+
+// Stats count what a tap saw and what it could not see.
+type Stats struct {
+	Calls       uint64
+	Running     int // calls that had not ended
+	Connections uint64
+	Blind       uint64 // connections that were relayed but not decoded to their end
+	Opaque      uint64 // connections that spoke no HTTP/2
+	Refused     uint64 // clients closed because the upstream did not answer
+	// DroppedBytes were relayed, but did not fit the mirror's queue.
+	DroppedBytes uint64
+	// GaveUp counts decoders that ended early, by reason.
+	GaveUp map[string]uint64
+	// Remaining is the number of connections that outlived the detach.
+	Remaining int
+}
+
+// Tap is one reader of a mirror. It is not safe for concurrent use.
+type Tap struct {
+	cfg       Config
+	log       *slog.Logger
+	hello     mirror.Hello
+	conns     map[uint64]*conn
+	pods      *identity.Map
+	buffers   *codec.Buffers
+	scratch   bytes.Buffer // for decompressing
+	stats     Stats
+	dropped   uint64 // of connections that are closed
+	noAnswers bool   // said that the upstream does not answer
+}
+
+// New makes a tap.
+func New(cfg Config) *Tap {
+	if cfg.PayloadBytes == 0 {
+		cfg.PayloadBytes = 2048
+	}
+	t := &Tap{
+		cfg: cfg, log: cfg.Log, conns: map[uint64]*conn{}, pods: identity.New(),
+		buffers: codec.NewBuffers(keptBytes),
+		stats:   Stats{GaveUp: map[string]uint64{}},
+	}
+	if t.cfg.NewDecoder == nil {
+		t.cfg.NewDecoder = func(ended func(*codec.Call)) Decoder {
+			return codec.NewConn(codec.DefaultLimits(), t.buffers, ended)
+		}
+	}
+	return t
+}
+
+// ErrRelayGone says that the mirror ended without a Detached: the relay died.
+var ErrRelayGone = errors.New("the relay is gone")
+
+// Run reads the mirror until the relay has detached. It returns ErrRelayGone,
+// wrapped, where the stream ends before.
+func (t *Tap) Run(r *mirror.Reader, h mirror.Hello) error {
+	t.hello = h
+	for {
+		e, err := r.Next()
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return ErrRelayGone
+		case err != nil:
+			return fmt.Errorf("read the mirror: %w", err)
+		case e.Kind == mirror.KindServing:
+			t.noAnswers = e.Text != ""
+			if t.cfg.Serving != nil {
+				t.cfg.Serving(h, e.Text)
+			}
+		case e.Kind == mirror.KindDetached:
+			t.stats.Remaining = int(e.Remaining)
+			return nil
+		default:
+			t.event(&e)
+		}
+	}
+}
+
+// Stats returns the counts so far. Not while Run runs.
+func (t *Tap) Stats() Stats {
+	s := t.stats
+	s.DroppedBytes = t.dropped
+	for _, c := range t.conns {
+		s.Running += c.decoder.Running()
+		s.DroppedBytes += c.dropped
+	}
+	return s
+}
+
+func (t *Tap) event(e *mirror.Event) {
+	if e.Kind == mirror.KindOpen {
+		t.open(e)
+		return
+	}
+	c := t.conns[e.Conn]
+	if c == nil {
+		return // only a relay that is not ours would speak of it
+	}
+	switch e.Kind {
+	case mirror.KindChunk:
+		if t.noAnswers && e.Dir == mirror.FromServer {
+			t.noAnswers = false
+			t.log.Info("the upstream answers", "upstream", t.hello.Upstream)
+		}
+		t.guard(c, e, func() error { return c.decoder.Write(side(e.Dir), e.At, e.Data) })
+	case mirror.KindEnd:
+		t.guard(c, e, func() error { c.decoder.End(side(e.Dir), e.At); return nil })
+	case mirror.KindBlind:
+		c.dropped = e.Totals.Dropped
+		t.giveUp(c, e.At, overflow)
+	case mirror.KindClose:
+		t.close(c, e)
+	}
+}
+
+// overflow is what the relay says when its queue was full.
+var overflow = &codec.GaveUp{Token: "mirror_overflow"}
+
+func side(d mirror.Dir) codec.Side {
+	if d == mirror.FromServer {
+		return codec.Server
+	}
+	return codec.Client
+}
+
+func (t *Tap) open(e *mirror.Event) {
+	c := &conn{id: e.Conn, peers: e.Peers}
+	c.decoder = t.cfg.NewDecoder(func(k *codec.Call) { t.finished(c, k) })
+	t.conns[e.Conn] = c
+	t.stats.Connections++
+}
+
+func (t *Tap) close(c *conn, e *mirror.Event) {
+	t.guard(c, e, func() error { c.decoder.Close(e.At); return nil })
+	c.dropped = e.Totals.Dropped
+	t.dropped += c.dropped
+	delete(t.conns, c.id)
+	if e.Text == "" {
+		return
+	}
+	t.stats.Refused++
+	if !t.noAnswers {
+		t.noAnswers = true
+		t.log.Warn("the upstream does not answer; clients are closed at once until it does", "upstream", t.hello.Upstream, "cause", e.Text)
+	}
+}
+
+// conn is one relayed connection.
+type conn struct {
+	id      uint64
+	peers   mirror.Peers
+	decoder Decoder
+	gaveUp  bool
+	dropped uint64
+}
+
+// guard runs a step of c's decoder: an error or a panic ends that decoder.
+func (t *Tap) guard(c *conn, e *mirror.Event, step func() error) {
+	if c.gaveUp {
+		return
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			// The stack names our code only; the value could hold wire bytes.
+			t.log.Debug("a decoder panicked", "connection", c.id, "stack", string(debug.Stack()))
+			c.decoder = blind{}
+			t.giveUp(c, e.At, &codec.GaveUp{Token: "panic"})
+		}
+	}()
+	var g *codec.GaveUp
+	if err := step(); errors.As(err, &g) {
+		t.giveUp(c, e.At, g)
+	}
+}
+
+// giveUp counts and says, once a connection, that c is decoded no further.
+func (t *Tap) giveUp(c *conn, at time.Time, g *codec.GaveUp) {
+	if c.gaveUp {
+		return
+	}
+	c.gaveUp = true
+	_ = c.decoder.GiveUp(at, g)
+	t.stats.GaveUp[g.Token]++
+	who := []any{"connection", c.id, "caller", filepath.Base(c.peers.ClientExe), "pid", c.peers.ClientPID, "reason", g.Token}
+	if g.Opaque {
+		t.stats.Opaque++
+		t.log.Info("a connection does not speak gRPC; it is relayed and not decoded", who...)
+		return
+	}
+	t.stats.Blind++
+	t.log.Warn("a connection is blind from here on: it is relayed, but its calls are not seen until the client dials anew", who...)
+}
+
+// blind stands in for a decoder that panicked.
+type blind struct{}
+
+func (blind) Write(codec.Side, time.Time, []byte) error { return nil }
+func (blind) GiveUp(time.Time, *codec.GaveUp) error     { return nil }
+func (blind) End(codec.Side, time.Time)                 {}
+func (blind) Close(time.Time)                           {}
+func (blind) Running() int                              { return 0 }
+
+func (t *Tap) finished(c *conn, k *codec.Call) {
+	r := t.record(c, k)
+	t.stats.Calls++
+	for _, q := range t.cfg.Sinks {
+		q.put(r)
+	}
+}

@@ -1,0 +1,54 @@
+package tap
+
+import (
+	"encoding/hex"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+
+	"github.com/grpc-tap/grpc-tap/internal/call"
+)
+
+// trace gives r its ids: in the caller's trace and under the caller's span
+// where it sent a traceparent, sampled or not; else in a trace of its own.
+func trace(r *call.Record, traceparent, tracestate string) {
+	r.SpanID = randomHex(8)
+	if p, ok := parseTraceparent(traceparent); ok {
+		r.TraceID, r.ParentSpanID, r.ParentSampled, r.TraceState, r.NativeParent = p.trace, p.span, p.sampled, tracestate, true
+		return
+	}
+	r.TraceID = randomHex(16)
+}
+
+type parent struct {
+	trace, span string
+	sampled     bool
+}
+
+// parseTraceparent reads W3C Trace Context's header, §3.2: version, trace id,
+// parent id, flags; of versions to come only these four are known.
+func parseTraceparent(s string) (parent, bool) {
+	p := strings.Split(s, "-")
+	if len(p) < 4 || !isHex(p[0], 2) || p[0] == "ff" || p[0] == "00" && len(p) != 4 || !isHex(p[3], 2) {
+		return parent{}, false
+	}
+	if !isHex(p[1], 32) || !isHex(p[2], 16) || strings.Trim(p[1], "0") == "" || strings.Trim(p[2], "0") == "" {
+		return parent{}, false
+	}
+	flags, _ := strconv.ParseUint(p[3], 16, 8)
+	return parent{trace: p[1], span: p[2], sampled: flags&1 != 0}, true
+}
+
+func isHex(s string, n int) bool {
+	return len(s) == n && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// randomHex returns n random bytes, never all zero, which would be no id.
+func randomHex(n int) string {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(rand.Uint32())
+	}
+	b[n-1] |= 1
+	return hex.EncodeToString(b)
+}
