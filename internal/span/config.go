@@ -1,0 +1,179 @@
+package span
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// Variables of the OTLP exporter that we read too; the traces' own is looked
+// at first, as the specification has it.
+var (
+	endpointVars = []string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"}
+	insecureVars = []string{"OTEL_EXPORTER_OTLP_TRACES_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE"}
+	timeoutVars  = []string{"OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"}
+)
+
+// Times that let a person read "cannot export spans" within ten seconds of the
+// first call, and spans arrive within seconds of the collector's return. The
+// libraries' defaults (10 s, retries for a minute, redials after up to two) are
+// meant for applications whose queue is the only copy; ours is not.
+const (
+	exportTimeout = 7 * time.Second // one request with its retries, unless OTEL_EXPORTER_OTLP_TIMEOUT
+	retryFor      = 4 * time.Second
+	retryFrom     = 500 * time.Millisecond
+	retryAtMost   = 2 * time.Second
+	redialAtMost  = 5 * time.Second
+)
+
+// Configured says whether spans are asked for at all: by the flag, or by a
+// standard variable. OTEL_SDK_DISABLED=true and OTEL_TRACES_EXPORTER=none undo
+// the variables, not the flag.
+func Configured(endpoint string, getenv func(string) string) bool {
+	if endpoint != "" {
+		return true
+	}
+	if strings.EqualFold(getenv("OTEL_SDK_DISABLED"), "true") {
+		return false
+	}
+	switch getenv("OTEL_TRACES_EXPORTER") {
+	case "none":
+		return false
+	case "otlp":
+		return true
+	}
+	v, _ := first(getenv, endpointVars)
+	return v != ""
+}
+
+// newOTLP returns the OTLP/gRPC exporter and the endpoint as a person knows it.
+func newOTLP(ctx context.Context, o Options) (sdktrace.SpanExporter, string, error) {
+	opts, endpoint, err := otlpOptions(o, os.Getenv)
+	if err != nil {
+		return nil, "", err
+	}
+	exp, err := otlptracegrpc.New(ctx, opts...)
+	if err != nil {
+		return nil, "", fmt.Errorf("OTLP exporter for %s: %w", endpoint, err)
+	}
+	return exp, endpoint, nil
+}
+
+func otlpOptions(o Options, getenv func(string) string) ([]otlptracegrpc.Option, string, error) {
+	redial := backoff.DefaultConfig
+	redial.MaxDelay = redialAtMost
+	opts := []otlptracegrpc.Option{
+		otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{
+			Enabled: !o.once, InitialInterval: retryFrom, MaxInterval: retryAtMost, MaxElapsedTime: retryFor,
+		}),
+		otlptracegrpc.WithDialOption(
+			grpc.WithConnectParams(grpc.ConnectParams{Backoff: redial, MinConnectTimeout: exportTimeout}),
+			grpc.WithChainUnaryInterceptor(takeAnswer)),
+	}
+	if t, _ := first(getenv, timeoutVars); t == "" {
+		opts = append(opts, otlptracegrpc.WithTimeout(exportTimeout))
+	}
+
+	plaintext := o.Insecure
+	endpoint := o.Endpoint
+	if endpoint != "" {
+		if err := checkEndpoint(endpoint); err != nil {
+			return nil, "", err
+		}
+		// As a URL, so that the scheme of a variable that the flag overrides
+		// does not decide on this endpoint's TLS.
+		opts = append(opts, otlptracegrpc.WithEndpointURL("https://"+endpoint))
+		v, _ := first(getenv, insecureVars)
+		plaintext = plaintext || strings.EqualFold(v, "true")
+	} else {
+		var err error
+		if endpoint, err = envEndpoint(getenv); err != nil {
+			return nil, "", err
+		}
+	}
+	if plaintext {
+		// Not WithInsecure: OTEL_EXPORTER_OTLP_CERTIFICATE would outrank it.
+		opts = append(opts, otlptracegrpc.WithTLSCredentials(insecure.NewCredentials()))
+	}
+	return opts, endpoint, nil
+}
+
+// checkEndpoint: the flag is HOST:PORT and nothing else.
+func checkEndpoint(s string) error {
+	example := "as in --otlp-endpoint 127.0.0.1:4317 (plaintext: add --otlp-insecure)"
+	if strings.Contains(s, "/") {
+		return fmt.Errorf("--otlp-endpoint %q: want HOST:PORT without scheme or path, %s", s, example)
+	}
+	host, port, err := net.SplitHostPort(s)
+	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 || host == "" || strings.ContainsAny(host, " \t") {
+		return fmt.Errorf("--otlp-endpoint %q: want HOST:PORT, %s", s, example)
+	}
+	return nil
+}
+
+// envEndpoint is the endpoint that the exporter will take from the environment.
+// One that is no URL it would pass over with a line of its own, and go to
+// localhost: so that is an error here.
+func envEndpoint(getenv func(string) string) (string, error) {
+	v, key := first(getenv, endpointVars)
+	if v == "" {
+		return "localhost:4317", nil
+	}
+	if _, err := url.Parse(v); err != nil {
+		return "", fmt.Errorf("%s=%q: want a URL, as in http://127.0.0.1:4317 (https:// for TLS)", key, v)
+	}
+	return v, nil
+}
+
+// newResource describes this process; OTEL_RESOURCE_ATTRIBUTES and
+// OTEL_SERVICE_NAME come last and win. The error is about those and leaves a
+// usable resource.
+func newResource(ctx context.Context, version string) (*resource.Resource, error) {
+	attrs := []attribute.KeyValue{semconv.ServiceName("grpc-tap"), semconv.ServiceVersion(version)}
+	host, _ := os.Hostname()
+	if host != "" {
+		attrs = append(attrs, semconv.HostName(host))
+	}
+	// The kubelet names its node by the lower-cased hostname unless told otherwise.
+	node := os.Getenv("NODE_NAME")
+	if node == "" {
+		node = strings.ToLower(host)
+	}
+	if node != "" {
+		attrs = append(attrs, semconv.K8SNodeName(node))
+	}
+	return resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(attrs...), resource.WithFromEnv())
+}
+
+// first is the first of vars that is set, and its name.
+func first(getenv func(string) string, vars []string) (value, name string) {
+	for _, name := range vars {
+		if v := strings.TrimSpace(getenv(name)); v != "" {
+			return v, name
+		}
+	}
+	return "", ""
+}
+
+// positiveEnv reads a count; what is none, or not above zero, is the default.
+// The SDK would panic on a negative queue and spin on a delay of zero.
+func positiveEnv(name string, otherwise int) int {
+	if n, err := strconv.Atoi(strings.TrimSpace(os.Getenv(name))); err == nil && n > 0 {
+		return n
+	}
+	return otherwise
+}
