@@ -100,15 +100,16 @@ func (c *Conn) loseAbove(at time.Time, id uint32, how string) {
 func (c *Conn) finish(s *stream, at time.Time) {
 	delete(c.streams, s.call.Stream)
 	s.call.End = at
+	defer c.release(&s.call.Request, &s.call.Response) // also if ended panics
 	c.ended(&s.call)
-	c.release(&s.call.Request)
-	c.release(&s.call.Response)
 }
 
-func (c *Conn) release(m *Messages) {
-	for i := range m.First {
-		c.held -= len(m.First[i].data)
-		c.buffers.put(m.First[i].data)
-		m.First[i].data = nil
+func (c *Conn) release(all ...*Messages) {
+	for _, m := range all {
+		for i := range m.First {
+			c.held -= len(m.First[i].data)
+			c.buffers.put(m.First[i].data)
+			m.First[i].data = nil
+		}
 	}
 }

@@ -1,6 +1,8 @@
 package codec
 
 import (
+	"strings"
+
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 )
@@ -9,8 +11,19 @@ import (
 // that the block's own bound does not count.
 const maxContinuations = 1024
 
-// maxPath bounds what is kept of a ":path", in bytes.
-const maxPath = 1024
+// What is kept of a field, in bytes. tracestate's bound is W3C's; the others
+// are longer than any proper value.
+const (
+	maxPath        = 1024
+	maxMessage     = 64 << 10
+	maxTracestate  = 512
+	maxTraceparent = 128
+	maxShort       = 64
+)
+
+// upTo is the beginning of a value, in memory of its own: what is decoded may
+// be far longer, and an open call holds what it keeps for days.
+func upTo(n int, value string) string { return strings.Clone(value[:min(len(value), n)]) }
 
 // headerBlock gathers one direction's header blocks and decodes each, in wire
 // order, whatever becomes of its stream: the table must keep step.
@@ -149,22 +162,22 @@ type fields struct {
 func (f *fields) set(name, value string) {
 	switch name {
 	case ":path":
-		f.path = value[:min(len(value), maxPath)]
+		f.path = upTo(maxPath, value)
 	case ":status":
-		f.status = value
+		f.status = upTo(maxShort, value)
 	case "content-type":
-		f.contentType = value
+		f.contentType = upTo(maxShort, value)
 	case "grpc-timeout":
-		f.timeout = value
+		f.timeout = upTo(maxShort, value)
 	case "grpc-encoding":
-		f.encoding = value
+		f.encoding = upTo(maxShort, value)
 	case "traceparent":
-		f.traceparent = value
+		f.traceparent = upTo(maxTraceparent, value)
 	case "tracestate":
-		f.tracestate = value
+		f.tracestate = upTo(maxTracestate, value)
 	case "grpc-status":
-		f.grpcStatus, f.hasGRPCStatus = value, true
+		f.grpcStatus, f.hasGRPCStatus = upTo(maxShort, value), true
 	case "grpc-message":
-		f.grpcMessage = value
+		f.grpcMessage = upTo(maxMessage, value)
 	}
 }

@@ -17,7 +17,7 @@ type messageReader struct {
 	head    [5]byte
 	headLen int
 	left    uint32
-	keeping bool // the current message is the last of out.First
+	keeping bool // the current message is the last of out.First, and all of it so far is kept
 	broken  bool // not gRPC's framing: count nothing any more
 }
 
@@ -70,30 +70,31 @@ func (r *messageReader) complete() {
 	r.headLen = 0
 	r.out.Count++
 	if r.keeping {
-		m := r.last()
-		m.whole = int64(len(m.data)) == int64(binary.BigEndian.Uint32(r.head[1:]))
+		r.last().whole = true
 		r.keeping = false
 	}
 }
 
 func (r *messageReader) last() *Message { return &r.out.First[len(r.out.First)-1] }
 
-// keep appends to the kept prefix what every bound leaves room for.
+// keep appends to the kept prefix what every bound leaves room for. The first
+// byte that finds none is the prefix's end, also if there is room again later:
+// behind a hole, the inside of a hidden field would read as fields to show.
 func (r *messageReader) keep(p []byte) {
 	if !r.keeping {
 		return
 	}
 	c, m := r.conn, r.last()
-	n := min(len(p), c.limits.KeepBytes-len(m.data), c.limits.ConnBytes-c.held)
-	if n <= 0 {
-		return
-	}
+	n := max(0, min(len(p), c.limits.KeepBytes-len(m.data), c.limits.ConnBytes-c.held))
 	grown, ok := c.buffers.append(m.data, p[:n])
 	if !ok {
-		return
+		n = 0
 	}
-	m.data = grown
-	c.held += n
+	r.keeping = n == len(p)
+	if n > 0 {
+		m.data = grown
+		c.held += n
+	}
 }
 
 // Plain returns the message's bytes, decompressed, at most limit of them, and

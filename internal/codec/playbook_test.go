@@ -383,6 +383,39 @@ func TestBuffersAreBoundedAndReturned(t *testing.T) {
 	}
 }
 
+// What is kept of a message is its beginning. Were bytes kept again behind a
+// hole, the inside of a secret could read as a field to show.
+func TestWhatIsKeptIsAPrefix(t *testing.T) {
+	w := newWire(t)
+	w.conn.limits.ConnBytes = 20
+	w.greet()
+	w.client.call(1, "/a.B/C")
+	w.client.data(1, false, message("fifteen bytes .")) // leaves five
+	w.client.call(3, "/a.B/D")
+	m := message("BEGIN-first-SECOND!!")
+	w.client.data(3, false, m[:5+12])
+	must(t, w.client.WriteRSTStream(1, http2.ErrCodeCancel)) // frees fifteen
+	w.client.say()
+	w.client.data(3, true, m[5+12:])
+	w.server.headers(3, true, ":status: 200", "grpc-status: 0")
+	w.expect(`1 /a.B/C 1 "context canceled" →1/15 "fifteen bytes ." ←0/0`, `3 /a.B/D 0 →1/20 "BEGIN"… ←0/0`)
+}
+
+// An open call holds little of its headers, however long they were.
+func TestHeadersOfOpenCallsAreBounded(t *testing.T) {
+	w := newWire(t).greet()
+	long := strings.Repeat("x", 15<<10)
+	for id := uint32(1); id < 20; id += 2 {
+		w.client.call(id, "/a.B/"+long, "tracestate: "+long, "traceparent: "+long, "grpc-encoding: "+long)
+	}
+	for _, s := range w.conn.streams {
+		held := len(s.call.Path) + len(s.call.Tracestate) + len(s.call.Traceparent) + len(s.request.encoding)
+		if held > maxPath+maxTracestate+maxTraceparent+maxShort {
+			t.Fatalf("%d bytes of headers are held", held)
+		}
+	}
+}
+
 func TestTimeouts(t *testing.T) {
 	for s, want := range map[string]time.Duration{
 		"": 0, "1S": time.Second, "99999999H": 1<<63 - 1, "120000m": 2 * time.Minute, "5n": 5,

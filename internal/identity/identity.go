@@ -6,6 +6,7 @@ package identity
 
 import (
 	"strings"
+	"sync"
 
 	"github.com/grpc-tap/grpc-tap/internal/call"
 	"github.com/grpc-tap/grpc-tap/internal/codec/schema"
@@ -25,9 +26,11 @@ const (
 	maxName = 512
 )
 
-// Map is what was learned so far. It is for one goroutine: records are completed
-// in the order in which their calls ended, and what one teaches, the next uses.
+// Map is what was learned so far, on all sockets of a node: what the runtime's
+// teaches, the drivers' use. Records of one socket are to be completed in the
+// order in which their calls ended.
 type Map struct {
+	mu         sync.Mutex
 	sandboxes  *recent[call.Pod]  // by sandbox id
 	containers *recent[container] // by container id
 	pods       *recent[call.Pod]  // by pod UID; a UID is never given to another pod
@@ -57,6 +60,8 @@ func New() *Map {
 // removed is forgotten after. What the record says already is kept where
 // neither says anything.
 func (m *Map) Complete(r *call.Record, f schema.Facts) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	ok := r.State == call.Done && r.Code == "OK"
 	own := fromPath(f)
 	state(&r.Pod.Namespace, f.PodNamespace)

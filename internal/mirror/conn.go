@@ -11,6 +11,7 @@ type Conn struct {
 
 	// All below is guarded by w.mu.
 	announced   bool // Open was queued
+	unseen      bool // and never will be: too many are owed theirs
 	blind       bool // a chunk was dropped: none may follow
 	saidDropped uint64
 	saidBlind   bool
@@ -57,9 +58,17 @@ func (c *Conn) Close(reason string) {
 	w := c.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.open--
 	c.closed, c.closedAt, c.reason = true, w.now(), reason
 	delete(w.blind, c)
+	if c.unseen {
+		m := &w.missed
+		m.Kind, m.At = KindMissed, c.closedAt
+		m.Count++
+		m.Totals.FromClient += c.totals.FromClient
+		m.Totals.FromServer += c.totals.FromServer
+		m.Totals.Dropped += c.totals.Dropped
+		return
+	}
 	c.owe()
 	w.settle()
 }
@@ -68,9 +77,10 @@ func (c *Conn) Close(reason string) {
 func (c *Conn) goBlind(dropped int) {
 	c.blind = true
 	c.totals.Dropped += uint64(dropped)
-	if c.w.blind != nil {
-		c.w.blind[c] = struct{}{}
+	if c.unseen || c.w.stopped {
+		return
 	}
+	c.w.blind[c] = struct{}{}
 	c.owe()
 }
 

@@ -52,12 +52,13 @@ func appendEvent(b []byte, e *Event, dataLen int) []byte {
 		b = appendString(b, e.Peers.ServerExe)
 	case KindChunk, KindEnd:
 		b = append(b, byte(e.Dir))
-	case KindBlind, KindClose:
+	case KindBlind, KindClose, KindMissed:
 		b = binary.BigEndian.AppendUint64(b, e.Totals.FromClient)
 		b = binary.BigEndian.AppendUint64(b, e.Totals.FromServer)
 		b = binary.BigEndian.AppendUint64(b, e.Totals.Dropped)
-	case KindDetached:
-		b = binary.BigEndian.AppendUint32(b, e.Remaining)
+	}
+	if e.Kind == KindDetached || e.Kind == KindMissed {
+		b = binary.BigEndian.AppendUint32(b, e.Count)
 	}
 	if e.Kind == KindServing || e.Kind == KindClose {
 		b = append(b, e.Text[:min(len(e.Text), maxString)]...)
@@ -90,13 +91,14 @@ func parseEvent(b []byte) (Event, error) {
 		if e.Dir > FromServer {
 			return Event{}, fmt.Errorf("%w: direction %d", ErrFormat, e.Dir)
 		}
-	case KindBlind, KindClose:
+	case KindBlind, KindClose, KindMissed:
 		e.Totals = Totals{FromClient: f.u64(), FromServer: f.u64(), Dropped: f.u64()}
-	case KindDetached:
-		e.Remaining = f.u32()
-	case KindServing:
+	case KindDetached, KindServing:
 	default:
 		return Event{}, fmt.Errorf("%w: event kind %d", ErrFormat, e.Kind)
+	}
+	if e.Kind == KindDetached || e.Kind == KindMissed {
+		e.Count = f.u32()
 	}
 	switch {
 	case f.short:

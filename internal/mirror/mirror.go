@@ -57,13 +57,16 @@ const (
 	// KindDetached: no more clients are accepted; those that remain are
 	// relayed to their end.
 	KindDetached
+	// KindMissed sums up connections that came and went while the queue had no
+	// room even to name them.
+	KindMissed
 	kindEnd // not a kind: one past the last
 )
 
 // Event is one message of the stream. Which fields are set, its Kind says.
 type Event struct {
 	Kind Kind
-	Conn uint64    // connection, from 1, never reused; 0 in Hello, Serving, Detached
+	Conn uint64    // connection, from 1, never reused; 0 where none is meant
 	At   time.Time // when the relay saw it; differences are of a monotonic clock
 
 	Dir  Dir    // Chunk, End
@@ -71,13 +74,17 @@ type Event struct {
 
 	Hello  Hello  // Hello
 	Peers  Peers  // Open
-	Totals Totals // Blind, Close
+	Totals Totals // Blind, Close, Missed
 	// Text is why: Close (empty: it ended in the ordinary way), Serving (what
 	// the upstream answered to a probe; empty: it answers).
 	Text string
-	// Remaining is the number of connections that outlive a Detached.
-	Remaining uint32
+	// Count is the number of connections: that outlive a Detached; that were
+	// Missed.
+	Count uint32
 }
+
+// Refused begins the Text of a Close whose client never had an upstream.
+const Refused = "upstream: "
 
 // Hello introduces a relay.
 type Hello struct {

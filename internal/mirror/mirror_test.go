@@ -68,7 +68,7 @@ func TestEverythingArrivesInOrder(t *testing.T) {
 	c.Chunk(FromServer, []byte("answer"))
 	c.End(FromClient)
 	c.Close("why")
-	p.w.Detached()
+	p.w.Detached(3)
 	p.run()
 	close(p.done)
 	var got []string
@@ -80,7 +80,7 @@ func TestEverythingArrivesInOrder(t *testing.T) {
 			}
 			last = e.At
 		}
-		got = append(got, fmt.Sprintf("%d conn %d %v %q %+v %+v %q %d", e.Kind, e.Conn, e.Dir, e.Data, e.Peers, e.Totals, e.Text, e.Remaining))
+		got = append(got, fmt.Sprintf("%d conn %d %v %q %+v %+v %q %d", e.Kind, e.Conn, e.Dir, e.Data, e.Peers, e.Totals, e.Text, e.Count))
 	}
 	want := []string{
 		`1 conn 0 client "" {ClientPID:0 ServerPID:0 ClientExe: ServerExe:} {FromClient:0 FromServer:0 Dropped:0} "" 0`,
@@ -90,7 +90,7 @@ func TestEverythingArrivesInOrder(t *testing.T) {
 		`4 conn 1 server "answer" {ClientPID:0 ServerPID:0 ClientExe: ServerExe:} {FromClient:0 FromServer:0 Dropped:0} "" 0`,
 		`5 conn 1 client "" {ClientPID:0 ServerPID:0 ClientExe: ServerExe:} {FromClient:0 FromServer:0 Dropped:0} "" 0`,
 		`7 conn 1 client "" {ClientPID:0 ServerPID:0 ClientExe: ServerExe:} {FromClient:3 FromServer:6 Dropped:0} "why" 0`,
-		`8 conn 0 client "" {ClientPID:0 ServerPID:0 ClientExe: ServerExe:} {FromClient:0 FromServer:0 Dropped:0} "" 0`,
+		`8 conn 0 client "" {ClientPID:0 ServerPID:0 ClientExe: ServerExe:} {FromClient:0 FromServer:0 Dropped:0} "" 3`,
 	}
 	if g, w := strings.Join(got, "\n"), strings.Join(want, "\n"); g != w {
 		t.Errorf("got\n%s\nexpected\n%s", g, w)
@@ -149,18 +149,27 @@ func TestOverflowBlindsOneConnectionAndIsCountedExactly(t *testing.T) {
 func TestNothingIsForgottenWhenNotEvenEventsFit(t *testing.T) {
 	p := newPair(t, 2*controlRoom)
 	p.w.Hello("a", "b")
-	const conns = 5000
+	const conns = 20_000
 	for range conns {
 		c := p.w.Open(Peers{ClientExe: strings.Repeat("x", 100)})
 		c.Chunk(FromClient, make([]byte, 1000))
 		c.End(FromClient)
 		c.Close("")
 	}
+	p.w.Detached(0)
+	if owed := len(p.w.owed); owed > 3*maxOwed {
+		t.Errorf("%d connections are owed something", owed)
+	}
 	p.run()
 	close(p.done)
-	opened, closed, mirrored, dropped := map[uint64]bool{}, 0, uint64(0), uint64(0)
+	opened, closed, missed, mirrored, dropped := map[uint64]bool{}, 0, 0, uint64(0), uint64(0)
+	last := Kind(0)
 	for _, e := range p.events(t) {
+		last = e.Kind
 		switch e.Kind {
+		case KindMissed:
+			missed += int(e.Count)
+			dropped += e.Totals.Dropped
 		case KindOpen:
 			opened[e.Conn] = true
 		case KindChunk:
@@ -173,8 +182,11 @@ func TestNothingIsForgottenWhenNotEvenEventsFit(t *testing.T) {
 			}
 		}
 	}
-	if len(opened) != conns || closed != conns || mirrored+dropped != conns*1000 || dropped == 0 {
-		t.Errorf("opened %d, closed %d, mirrored %d, dropped %d", len(opened), closed, mirrored, dropped)
+	if len(opened) != closed || closed+missed != conns || mirrored+dropped != conns*1000 || dropped == 0 || missed == 0 {
+		t.Errorf("opened %d, closed %d, missed %d, mirrored %d, dropped %d", len(opened), closed, missed, mirrored, dropped)
+	}
+	if last != KindDetached {
+		t.Errorf("the last event is of kind %d, not Detached", last)
 	}
 }
 
@@ -297,7 +309,8 @@ func FuzzReader(f *testing.F) {
 		{Kind: KindEnd, Conn: 1},
 		{Kind: KindBlind, Conn: 1, Totals: Totals{1, 2, 3}},
 		{Kind: KindClose, Conn: 1, Totals: Totals{1, 2, 3}, Text: "upstream"},
-		{Kind: KindDetached, Remaining: 3},
+		{Kind: KindDetached, Count: 3},
+		{Kind: KindMissed, Totals: Totals{1, 2, 3}, Count: 3},
 	} {
 		e.At = at
 		b := appendEvent(nil, &e, 0)

@@ -20,6 +20,9 @@ const (
 	// writeAtMost bounds one write, since room for more is made only after it:
 	// a write of all that is queued would leave a burst no room to go on.
 	writeAtMost = 128 << 10
+	// maxOwed bounds the connections that are owed even their Open; what comes
+	// beyond is summed up as missed.
+	maxOwed = 1024
 	// blindEvery is how often a blind connection's count is said again.
 	blindEvery = time.Second
 )
@@ -33,8 +36,9 @@ type Writer struct {
 	q        queue
 	owed     []*Conn // connections with something left to say that did not fit
 	blind    map[*Conn]struct{}
-	open     int
 	nextConn uint64
+	missed   Event  // owed too, if its Count is not 0
+	detached *Event // owed too, and last
 	stopped  bool   // no reader any more: count, keep nothing
 	scratch  []byte // an event's head, built under mu
 
@@ -74,11 +78,13 @@ func (w *Writer) Serving(upstream error) {
 	w.say(e)
 }
 
-// Detached says that no more clients are accepted, and how many remain.
-func (w *Writer) Detached() {
+// Detached says that no more clients are accepted, and how many remain. It
+// comes after everything that was owed by then.
+func (w *Writer) Detached(remaining int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.put(&Event{Kind: KindDetached, At: w.now(), Remaining: uint32(w.open)}, nil)
+	w.detached = &Event{Kind: KindDetached, At: w.now(), Count: uint32(remaining)}
+	signal(w.waiting)
 }
 
 func (w *Writer) say(e *Event) {
@@ -93,10 +99,10 @@ func (w *Writer) Open(p Peers) *Conn {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.nextConn++
-	w.open++
 	c := &Conn{w: w, id: w.nextConn, peers: p, opened: w.now()}
 	c.announced = w.put(c.openEvent(), nil)
 	if !c.announced {
+		c.unseen = len(w.owed) >= maxOwed
 		c.goBlind(0)
 	}
 	return c
@@ -196,8 +202,15 @@ func (w *Writer) settle() {
 		w.owed[0].owed = false
 		w.owed = w.owed[1:]
 	}
-	if len(w.owed) == 0 {
-		w.owed = nil
+	if len(w.owed) > 0 {
+		return
+	}
+	w.owed = nil
+	if w.missed.Count > 0 && w.put(&w.missed, nil) {
+		w.missed = Event{}
+	}
+	if w.detached != nil && w.put(w.detached, nil) {
+		w.detached = nil
 	}
 }
 

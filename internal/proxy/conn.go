@@ -15,17 +15,26 @@ import (
 // write buffer, so that what it flushes at once passes at once.
 const chunk = 32 << 10
 
-// conn is one client and its upstream.
+// conn is one client and, once it is dialled, its upstream.
 type conn struct {
-	client, upstream *net.UnixConn
-	mirror           *mirror.Conn
+	client *net.UnixConn
+	mirror *mirror.Conn
 
-	mu     sync.Mutex
-	reason string // why it ended, if in no ordinary way
+	mu       sync.Mutex
+	upstream *net.UnixConn
+	aborted  bool
+	reason   string // why it ended, if in no ordinary way
 }
 
 // relay copies both ways until both are over.
-func (c *conn) relay() {
+func (c *conn) relay(upstream *net.UnixConn) {
+	c.mu.Lock()
+	c.upstream = upstream
+	aborted := c.aborted
+	c.mu.Unlock()
+	if aborted { // while it was dialled
+		_ = upstream.Close()
+	}
 	var back sync.WaitGroup
 	back.Go(c.serverToClient)
 	c.clientToServer()
@@ -45,6 +54,15 @@ func (c *conn) pump(d mirror.Dir, from, to *net.UnixConn) {
 		if n > 0 {
 			c.mirror.Chunk(d, buf[:n])
 			if _, werr := to.Write(buf[:n]); werr != nil {
+				if errors.Is(werr, net.ErrClosed) {
+					return // for the other direction's sake
+				}
+				if !errors.Is(werr, unix.EPIPE) && !errors.Is(werr, unix.ECONNRESET) {
+					// The kernel had no memory for it. Bytes are missing now, so
+					// there is no going on: both ends see the connection fail.
+					c.abort("write: " + cause(werr).Error())
+					return
+				}
 				// Nobody reads there any more. Say so to the sender in the way
 				// that the kernel would: its writes fail, it may still read. What
 				// it has queued is taken, or a write that waits for room would
@@ -72,10 +90,13 @@ func (c *conn) pump(d mirror.Dir, from, to *net.UnixConn) {
 
 // abort closes both sides and returns why: the first reason given stays.
 func (c *conn) abort(reason string) string {
-	_ = c.client.Close()
-	_ = c.upstream.Close()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.aborted = true
+	_ = c.client.Close()
+	if c.upstream != nil {
+		_ = c.upstream.Close()
+	}
 	if c.reason == "" {
 		c.reason = reason
 	}

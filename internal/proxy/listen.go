@@ -7,7 +7,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,6 +24,7 @@ type listener struct {
 	*net.UnixListener
 	path     string
 	dev, ino uint64
+	imitated atomic.Bool // the upstream's mode and owner are on it
 }
 
 // listen binds path with the upstream's mode and owner, so that who may dial
@@ -46,15 +49,18 @@ func listen(path, upstream string) (*listener, error) {
 	// Close must not unlink by name: the file there may be another's by then.
 	lis.SetUnlinkOnClose(false)
 	l := &listener{UnixListener: lis, path: path}
-	if l.dev, l.ino, err = identify(path); err == nil {
-		err = imitate(path, upstream)
-	}
-	if err != nil {
-		l.remove()
+	if l.dev, l.ino, err = identify(path); err != nil {
 		_ = lis.Close()
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
+	l.imitateOnce(upstream)
 	return l, nil
+}
+
+// is says whether path leads to this listener, over whatever links.
+func (l *listener) is(path string) bool {
+	var st unix.Stat_t
+	return unix.Stat(path, &st) == nil && st.Dev == l.dev && st.Ino == l.ino
 }
 
 // remove takes the path away, if it is still ours.
@@ -67,6 +73,7 @@ func (l *listener) remove() {
 // lockDir keeps two relays from replacing the same dead socket at once. The
 // lock is on the directory itself: it leaves no file.
 func lockDir(dir string) (unlock func(), err error) {
+	// Anybody who may read the directory may lock it: not worth waiting long.
 	d, err := os.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is no directory %s; create it first: mkdir -p %s", dir, dir)
@@ -74,12 +81,20 @@ func lockDir(dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open directory %s: %w%s", dir, cause(err), advice(err))
 	}
-	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX); err != nil {
-		_ = d.Close()
-		return nil, fmt.Errorf("lock directory %s: %w", dir, err)
+	for end := time.Now().Add(lockWait); ; time.Sleep(lockWait / 50) {
+		err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { _ = d.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
+			_ = d.Close()
+			return nil, fmt.Errorf("lock directory %s: %w; another process holds it (lslocks names it): end that, or choose another directory", dir, err)
+		}
 	}
-	return func() { _ = d.Close() }, nil
 }
+
+// lockWait is how long another start on the same directory may take.
+const lockWait = time.Second
 
 // clear makes sure that nothing is at path, removing at most a dead socket.
 func clear(path string) error {
@@ -96,7 +111,11 @@ func clear(path string) error {
 	if err == nil {
 		pid, exe := peer(c)
 		_ = c.Close()
-		return fmt.Errorf("somebody serves it already (pid %d, %s); choose another path, or end that process", pid, exe)
+		who := ""
+		if pid != 0 {
+			who = fmt.Sprintf(" (pid %d, %s)", pid, exe)
+		}
+		return fmt.Errorf("somebody serves it already%s; choose another path, or end that process", who)
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		return fmt.Errorf("there is a socket already, and whether it is alive can't be told: %w", err)
@@ -126,23 +145,28 @@ func advice(err error) string {
 	return ""
 }
 
-// imitate gives path the mode and owner of the upstream's socket. Without an
-// upstream yet, or the right to give files away, it stays open to us alone.
-func imitate(path, upstream string) error {
+// imitateOnce gives the path the mode and owner of the upstream's socket, as
+// soon as there is one: until then, and where we may not give files away, it is
+// open to us alone. It goes by a descriptor of our own socket, so that nothing
+// put in its place meanwhile is touched.
+func (l *listener) imitateOnce(upstream string) {
 	var st unix.Stat_t
-	if err := unix.Stat(upstream, &st); err != nil {
-		return nil
+	if l.imitated.Load() || unix.Stat(upstream, &st) != nil || l.imitated.Swap(true) {
+		return
 	}
-	switch err := os.Chown(path, int(st.Uid), int(st.Gid)); {
-	case errors.Is(err, fs.ErrPermission):
-		return nil // not its owner's rights to another group: ours alone
-	case err != nil:
-		return fmt.Errorf("give it %s's owner: %w", upstream, cause(err))
+	fd, err := unix.Open(l.path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
 	}
-	if err := os.Chmod(path, fs.FileMode(st.Mode&0o777)); err != nil {
-		return fmt.Errorf("give it %s's mode: %w", upstream, cause(err))
+	defer unix.Close(fd)
+	var own unix.Stat_t
+	if unix.Fstat(fd, &own) != nil || own.Dev != l.dev || own.Ino != l.ino {
+		return
 	}
-	return nil
+	if unix.Fchownat(fd, "", int(st.Uid), int(st.Gid), unix.AT_EMPTY_PATH) != nil {
+		return // its group's rights are not another group's
+	}
+	_ = unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), st.Mode&0o777)
 }
 
 func identify(path string) (dev, ino uint64, err error) {

@@ -13,8 +13,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -54,20 +54,29 @@ func Run(ctx context.Context, cfg Config, tap *net.UnixConn) error {
 		watching.Wait()
 	}()
 
-	if err := mirror.AwaitReady(tap); err != nil {
+	switch err := mirror.AwaitReady(tap); {
+	case errors.Is(err, io.EOF):
+		return nil // the tap thought better of it
+	case err != nil:
 		return err
 	}
 	lis, err := listen(cfg.Listen, cfg.Upstream)
 	if err != nil {
 		return err
 	}
+	if lis.is(cfg.Upstream) {
+		lis.remove()
+		_ = lis.Close()
+		return fmt.Errorf("listen on %s: the upstream %s leads back to it; name the runtime's or driver's own socket", cfg.Listen, cfg.Upstream)
+	}
+	r.lis = lis
 	r.mirror.Serving(probe(cfg.Upstream))
 
 	ctx, detach := context.WithCancel(ctx)
 	defer detach()
 	watching.Go(func() { watchTap(tap, detach) })
 	var accepting sync.WaitGroup
-	accepting.Go(func() { r.accept(lis) })
+	accepting.Go(func() { r.accept(ctx, lis) })
 	<-ctx.Done()
 
 	lis.remove()
@@ -75,7 +84,7 @@ func Run(ctx context.Context, cfg Config, tap *net.UnixConn) error {
 	_ = lis.SetDeadline(time.Now().Add(lastAccepts))
 	accepting.Wait()
 	_ = lis.Close()
-	r.mirror.Detached()
+	r.mirror.Detached(r.remaining())
 	return r.drain()
 }
 
@@ -102,53 +111,99 @@ func (r *relay) writeMirror(tap *net.UnixConn, done <-chan struct{}) {
 type relay struct {
 	cfg    Config
 	mirror *mirror.Writer
+	lis    *listener
 
 	mu     sync.Mutex
 	conns  map[*conn]struct{}
 	active sync.WaitGroup
 }
 
+type acceptor interface {
+	AcceptUnix() (*net.UnixConn, error)
+}
+
 // accept serves clients until the listener's deadline passes or it is closed.
-func (r *relay) accept(lis *listener) {
-	pause := time.Duration(0)
+// Any other error passes (descriptors or memory ran out), and clients must not
+// wait for good in the backlog of a path that nobody accepts on.
+func (r *relay) accept(ctx context.Context, lis acceptor) {
+	var pause backoff
 	for {
 		client, err := lis.AcceptUnix()
-		if err == nil {
+		switch {
+		case err == nil:
 			pause = 0
-			r.active.Go(func() { r.serve(client) })
-			continue
-		}
-		if !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) && !errors.Is(err, syscall.ENOMEM) && !errors.Is(err, syscall.ECONNABORTED) {
+			r.begin(client)
+		case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
 			return
+		default:
+			pause.wait(ctx)
 		}
-		// Out of descriptors: connections that end will free some.
-		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-		time.Sleep(pause)
 	}
 }
 
-// serve relays one client to its end.
-func (r *relay) serve(client *net.UnixConn) {
-	peers := mirror.Peers{}
-	peers.ClientPID, peers.ClientExe = peer(client)
-	upstream, err := dial(r.cfg.Upstream)
-	if err != nil {
-		// As without us: the client's connection fails at once. A dial that
-		// had failed in its hands ends as an end of file here.
-		c := r.mirror.Open(peers)
-		_ = client.Close()
-		c.Close("upstream: " + err.Error())
-		return
-	}
-	peers.ServerPID, peers.ServerExe = peer(upstream)
-	c := &conn{client: client, upstream: upstream, mirror: r.mirror.Open(peers)}
+// begin has a goroutine of its own serve one client to its end.
+func (r *relay) begin(client *net.UnixConn) {
+	c := &conn{client: client}
 	r.mu.Lock()
 	r.conns[c] = struct{}{}
 	r.mu.Unlock()
-	c.relay()
+	r.active.Go(func() {
+		r.serve(c)
+		r.mu.Lock()
+		delete(r.conns, c)
+		r.mu.Unlock()
+	})
+}
+
+func (r *relay) remaining() int {
 	r.mu.Lock()
-	delete(r.conns, c)
-	r.mu.Unlock()
+	defer r.mu.Unlock()
+	return len(r.conns)
+}
+
+func (r *relay) serve(c *conn) {
+	peers := mirror.Peers{}
+	peers.ClientPID, peers.ClientExe = peer(c.client)
+	upstream, err := r.dial(c)
+	if err != nil {
+		// As without us: the client's connection fails at once. A dial that
+		// had failed in its hands ends as an end of file here.
+		m := r.mirror.Open(peers)
+		c.abort("")
+		m.Close(mirror.Refused + err.Error())
+		return
+	}
+	r.lis.imitateOnce(r.cfg.Upstream)
+	peers.ServerPID, peers.ServerExe = peer(upstream)
+	c.mirror = r.mirror.Open(peers)
+	c.relay(upstream)
+}
+
+// dial connects to the upstream. While its backlog is full a dialler that
+// blocks would wait in connect(2), and so does the relay, for as long as its
+// client does.
+func (r *relay) dial(c *conn) (*net.UnixConn, error) {
+	var pause backoff
+	for {
+		upstream, err := dial(r.cfg.Upstream)
+		if !errors.Is(err, unix.EAGAIN) || gone(c.client) {
+			return upstream, err
+		}
+		pause.wait(context.Background())
+	}
+}
+
+// backoff is a pause that doubles from 1 ms to 250 ms.
+type backoff time.Duration
+
+func (b *backoff) wait(ctx context.Context) {
+	*b = min(max(2**b, backoff(time.Millisecond)), backoff(250*time.Millisecond))
+	t := time.NewTimer(time.Duration(*b))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
 
 // drain waits for the connections that remain, at most cfg.Drain if that is set.

@@ -133,10 +133,12 @@ func envEndpoint(getenv func(string) string) (string, error) {
 	if v == "" {
 		return "localhost:4317", nil
 	}
-	if _, err := url.Parse(v); err != nil {
-		return "", fmt.Errorf("%s=%q: want a URL, as in http://127.0.0.1:4317 (https:// for TLS)", key, v)
+	u, err := url.Parse(v)
+	if err != nil {
+		// Neither v nor the error, which holds it: it may hold a password.
+		return "", fmt.Errorf("%s is no URL: want one as in http://127.0.0.1:4317 (https:// for TLS)", key)
 	}
-	return v, nil
+	return u.Redacted(), nil
 }
 
 // newResource describes this process; OTEL_RESOURCE_ATTRIBUTES and

@@ -17,13 +17,14 @@ import (
 func (t *Tap) record(c *conn, k *codec.Call) *call.Record {
 	r := &call.Record{
 		Start: k.Start, DurationMS: float64(k.End.Sub(k.Start)) / 1e6, State: call.Done,
-		Message: schema.Scrub(k.Message), Socket: t.hello.Listen,
+		Socket: t.hello.Listen,
 		Caller: call.Caller{PID: int(c.peers.ClientPID), Exe: c.peers.ClientExe},
 
 		RequestBytes: k.Request.Bytes, RequestMessages: k.Request.Count,
 		ResponseBytes: k.Response.Bytes, ResponseMessages: k.Response.Count,
 		Connection: c.id, Stream: k.Stream,
 	}
+	r.Message, r.Truncated = message(k.Message)
 	if k.Lost {
 		r.State = call.Lost
 	} else {
@@ -36,7 +37,7 @@ func (t *Tap) record(c *conn, k *codec.Call) *call.Record {
 	if m := schema.Lookup(r.Service, r.Method); m != nil {
 		var cut bool
 		r.Request, cut = t.render(m.Request, false, &k.Request)
-		r.Truncated = cut
+		r.Truncated = r.Truncated || cut
 		r.Response, cut = t.render(m.Response, m.ServerStreaming, &k.Response)
 		r.Truncated = r.Truncated || cut
 		request, _ := t.first(&k.Request)
@@ -46,11 +47,22 @@ func (t *Tap) record(c *conn, k *codec.Call) *call.Record {
 			r.ExitCode = &code
 		}
 	}
-	t.pods.Complete(r, facts)
+	t.cfg.Pods.Complete(r, facts)
 	if r.Server.Name == "" { // until it says its name itself
 		r.Server.Name = baseName(c.peers.ServerExe)
 	}
 	return r
+}
+
+// maxMessage bounds a status message, in bytes: to scrub costs by the length.
+// The longest that are seen on nodes have 9 KB.
+const maxMessage = 16 << 10
+
+func message(s string) (_ string, cut bool) {
+	if len(s) > maxMessage {
+		s, cut = strings.ToValidUTF8(s[:maxMessage], "")+"…", true
+	}
+	return schema.Scrub(s), cut
 }
 
 // render shows a direction's message, or for a stream an array of its first.

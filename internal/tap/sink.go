@@ -1,7 +1,7 @@
 package tap
 
 import (
-	"sync"
+	"context"
 	"sync/atomic"
 
 	"github.com/grpc-tap/grpc-tap/internal/call"
@@ -19,7 +19,7 @@ type Queue struct {
 	Name    string
 	records chan *call.Record
 	dropped atomic.Uint64
-	done    sync.WaitGroup
+	done    chan struct{}
 }
 
 // QueueSize is the number of records that wait for one sink. A record with
@@ -28,12 +28,13 @@ const QueueSize = 4096
 
 // NewQueue starts a queue in front of sink.
 func NewQueue(name string, sink Sink, size int) *Queue {
-	q := &Queue{Name: name, records: make(chan *call.Record, size)}
-	q.done.Go(func() { q.deliver(sink) })
+	q := &Queue{Name: name, records: make(chan *call.Record, size), done: make(chan struct{})}
+	go q.deliver(sink)
 	return q
 }
 
 func (q *Queue) deliver(sink Sink) {
+	defer close(q.done)
 	for r := range q.records {
 		sink.Record(r)
 	}
@@ -50,8 +51,15 @@ func (q *Queue) put(r *call.Record) {
 // Dropped counts records that found the queue full.
 func (q *Queue) Dropped() uint64 { return q.dropped.Load() }
 
-// Close delivers what is queued, and waits for that. Nothing may be put after.
-func (q *Queue) Close() {
+// Close delivers what is queued and waits for that, or for ctx: then what is
+// left counts as dropped, and it returns false. Nothing may be put after.
+func (q *Queue) Close(ctx context.Context) bool {
 	close(q.records)
-	q.done.Wait()
+	select {
+	case <-q.done:
+		return true
+	case <-ctx.Done():
+		q.dropped.Add(uint64(len(q.records)))
+		return false
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/grpc-tap/grpc-tap/internal/codec"
@@ -25,6 +26,7 @@ type Config struct {
 	// PayloadBytes bounds a request or a response as it is shown; 0: 2048.
 	PayloadBytes int
 	Sinks        []*Queue
+	Pods         *identity.Map // shared by the taps of a node; nil: one of its own
 	Log          *slog.Logger
 	// Serving is called when the relay has bound its path; upstream says why
 	// the upstream does not answer yet, "" where it does. May be nil.
@@ -40,6 +42,7 @@ type Decoder interface {
 	End(s codec.Side, at time.Time)
 	Close(at time.Time)
 	Running() int
+	OverLimit() uint64
 }
 
 // keptBytes bounds the bytes of messages that all connections keep, in bytes.
@@ -53,6 +56,7 @@ type Stats struct {
 	Blind       uint64 // connections that were relayed but not decoded to their end
 	Opaque      uint64 // connections that spoke no HTTP/2
 	Refused     uint64 // clients closed because the upstream did not answer
+	OverLimit   uint64 // calls not recorded because too many were open at once
 	// DroppedBytes were relayed, but did not fit the mirror's queue.
 	DroppedBytes uint64
 	// GaveUp counts decoders that ended early, by reason.
@@ -67,7 +71,6 @@ type Tap struct {
 	log       *slog.Logger
 	hello     mirror.Hello
 	conns     map[uint64]*conn
-	pods      *identity.Map
 	buffers   *codec.Buffers
 	scratch   bytes.Buffer // for decompressing
 	stats     Stats
@@ -81,9 +84,12 @@ func New(cfg Config) *Tap {
 		cfg.PayloadBytes = 2048
 	}
 	t := &Tap{
-		cfg: cfg, log: cfg.Log, conns: map[uint64]*conn{}, pods: identity.New(),
+		cfg: cfg, log: cfg.Log, conns: map[uint64]*conn{},
 		buffers: codec.NewBuffers(keptBytes),
 		stats:   Stats{GaveUp: map[string]uint64{}},
+	}
+	if t.cfg.Pods == nil {
+		t.cfg.Pods = identity.New()
 	}
 	if t.cfg.NewDecoder == nil {
 		t.cfg.NewDecoder = func(ended func(*codec.Call)) Decoder {
@@ -113,8 +119,10 @@ func (t *Tap) Run(r *mirror.Reader, h mirror.Hello) error {
 				t.cfg.Serving(h, e.Text)
 			}
 		case e.Kind == mirror.KindDetached:
-			t.stats.Remaining = int(e.Remaining)
+			t.stats.Remaining = int(e.Count)
 			return nil
+		case e.Kind == mirror.KindMissed:
+			t.missed(&e)
 		default:
 			t.event(&e)
 		}
@@ -127,6 +135,7 @@ func (t *Tap) Stats() Stats {
 	s.DroppedBytes = t.dropped
 	for _, c := range t.conns {
 		s.Running += c.decoder.Running()
+		s.OverLimit += c.decoder.OverLimit()
 		s.DroppedBytes += c.dropped
 	}
 	return s
@@ -177,16 +186,19 @@ func (t *Tap) open(e *mirror.Event) {
 
 func (t *Tap) close(c *conn, e *mirror.Event) {
 	t.guard(c, e, func() error { c.decoder.Close(e.At); return nil })
-	c.dropped = e.Totals.Dropped
-	t.dropped += c.dropped
+	t.dropped += e.Totals.Dropped
+	t.stats.OverLimit += c.decoder.OverLimit()
 	delete(t.conns, c.id)
-	if e.Text == "" {
-		return
-	}
-	t.stats.Refused++
-	if !t.noAnswers {
-		t.noAnswers = true
-		t.log.Warn("the upstream does not answer; clients are closed at once until it does", "upstream", t.hello.Upstream, "cause", e.Text)
+	cause, refused := strings.CutPrefix(e.Text, mirror.Refused)
+	switch {
+	case refused:
+		t.stats.Refused++
+		if !t.noAnswers {
+			t.noAnswers = true
+			t.log.Warn("the upstream does not answer; clients are closed at once until it does", "upstream", t.hello.Upstream, "cause", cause)
+		}
+	case e.Text != "":
+		t.log.Warn("a connection was cut", "connection", e.Conn, "cause", e.Text)
 	}
 }
 
@@ -204,27 +216,33 @@ func (t *Tap) guard(c *conn, e *mirror.Event, step func() error) {
 	if c.gaveUp {
 		return
 	}
-	defer func() {
-		if p := recover(); p != nil {
-			// The stack names our code only; the value could hold wire bytes.
-			t.log.Debug("a decoder panicked", "connection", c.id, "stack", string(debug.Stack()))
-			c.decoder = blind{}
-			t.giveUp(c, e.At, &codec.GaveUp{Token: "panic"})
-		}
-	}()
 	var g *codec.GaveUp
-	if err := step(); errors.As(err, &g) {
+	if errors.As(t.survive(c, step), &g) {
 		t.giveUp(c, e.At, g)
 	}
 }
 
-// giveUp counts and says, once a connection, that c is decoded no further.
+// survive makes a panic an error.
+func (t *Tap) survive(c *conn, step func() error) (err error) {
+	defer func() {
+		if recover() != nil {
+			// The stack names our code only; the panic's value, which is not
+			// told, could hold bytes of the wire.
+			t.log.Debug("a decoder panicked", "connection", c.id, "stack", string(debug.Stack()))
+			err = &codec.GaveUp{Token: "panic"}
+		}
+	}()
+	return step()
+}
+
+// giveUp counts and says, once a connection, that c is decoded no further, and
+// tells its open calls as lost.
 func (t *Tap) giveUp(c *conn, at time.Time, g *codec.GaveUp) {
 	if c.gaveUp {
 		return
 	}
 	c.gaveUp = true
-	_ = c.decoder.GiveUp(at, g)
+	_ = t.survive(c, func() error { return c.decoder.GiveUp(at, g) })
 	t.stats.GaveUp[g.Token]++
 	who := []any{"connection", c.id, "caller", filepath.Base(c.peers.ClientExe), "pid", c.peers.ClientPID, "reason", g.Token}
 	if g.Opaque {
@@ -236,14 +254,14 @@ func (t *Tap) giveUp(c *conn, at time.Time, g *codec.GaveUp) {
 	t.log.Warn("a connection is blind from here on: it is relayed, but its calls are not seen until the client dials anew", who...)
 }
 
-// blind stands in for a decoder that panicked.
-type blind struct{}
-
-func (blind) Write(codec.Side, time.Time, []byte) error { return nil }
-func (blind) GiveUp(time.Time, *codec.GaveUp) error     { return nil }
-func (blind) End(codec.Side, time.Time)                 {}
-func (blind) Close(time.Time)                           {}
-func (blind) Running() int                              { return 0 }
+// missed is of connections that came and went unseen.
+func (t *Tap) missed(e *mirror.Event) {
+	t.stats.Connections += uint64(e.Count)
+	t.stats.Blind += uint64(e.Count)
+	t.stats.GaveUp[overflow.Token] += uint64(e.Count)
+	t.dropped += e.Totals.Dropped
+	t.log.Warn("connections came and went unseen: they were relayed, but not decoded", "connections", e.Count, "reason", overflow.Token)
+}
 
 func (t *Tap) finished(c *conn, k *codec.Call) {
 	r := t.record(c, k)

@@ -105,7 +105,7 @@ func newSpine(t *testing.T, decoder func(func(*codec.Call)) Decoder) *spine {
 		}
 		_ = ours.Close()
 		ahead.Close()
-		queue.Close()
+		queue.Close(context.Background())
 		if err := <-ended; err != nil {
 			t.Errorf("relay: %v", err)
 		}
@@ -203,8 +203,8 @@ func TestAPanicEndsOneDecoderOnly(t *testing.T) {
 	must(t, err)
 	_ = other.Close()
 	s.end()
-	if len(s.records) != 1 || s.records[0].Connection != 2 {
-		t.Errorf("%d records, expected that of the second connection", len(s.records))
+	if len(s.records) != 2 || s.records[0].State != call.Lost || s.records[0].Connection != 1 || s.records[1].State != call.Done || s.records[1].Connection != 2 {
+		t.Errorf("%d records, expected a lost one and that of the second connection", len(s.records))
 	}
 	st := s.tap.Stats()
 	if st.Blind != 1 || st.GaveUp["panic"] != 1 {
@@ -212,6 +212,25 @@ func TestAPanicEndsOneDecoderOnly(t *testing.T) {
 	}
 	if log := s.log.String(); strings.Count(log, "blind from here on") != 1 || strings.Contains(log, "hunter2") {
 		t.Errorf("said %s", log)
+	}
+}
+
+// hopeless panics whatever is asked of it.
+type hopeless struct{ Decoder }
+
+func (hopeless) GiveUp(time.Time, *codec.GaveUp) error { panic("again") }
+func (hopeless) Running() int                          { return 0 }
+func (hopeless) OverLimit() uint64                     { return 0 }
+
+func TestAPanicWhileGivingUpIsSurvivedToo(t *testing.T) {
+	tap := New(Config{Log: slog.New(slog.DiscardHandler), NewDecoder: func(func(*codec.Call)) Decoder { return hopeless{} }})
+	tap.event(&mirror.Event{Kind: mirror.KindOpen, Conn: 1})
+	tap.event(&mirror.Event{Kind: mirror.KindBlind, Conn: 1})
+	tap.event(&mirror.Event{Kind: mirror.KindOpen, Conn: 2})
+	tap.event(&mirror.Event{Kind: mirror.KindChunk, Conn: 2, Data: []byte("x")})
+	tap.event(&mirror.Event{Kind: mirror.KindClose, Conn: 2})
+	if st := tap.Stats(); st.Blind != 2 || st.GaveUp["panic"] != 1 {
+		t.Errorf("stats %+v", st)
 	}
 }
 
@@ -294,7 +313,7 @@ func TestASlowSinkHoldsUpNobodyAndIsCounted(t *testing.T) {
 		t.Errorf("%d dropped", d)
 	}
 	close(release)
-	q.Close()
+	q.Close(context.Background())
 }
 
 func TestTraceparent(t *testing.T) {

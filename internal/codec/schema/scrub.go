@@ -5,26 +5,45 @@ import "regexp"
 // scrubbed stands where a credential stood.
 const scrubbed = "‹scrubbed›"
 
+// The pieces of the patterns below. A key is a whole word that says that its
+// value is a credential; a value is quoted (also within quotes: \"…\"), or runs
+// to what ends a value in an option list, a URL's query, or Go's %+v.
+const (
+	secretWord = `(?:passw(?:or)?d|passphrase|secret|token|credential|api[_-]?key|access[_-]?key|account[_-]?key|private[_-]?key)`
+	shortWord  = `(?:\b|_)(?:pass|pwd|sig)`
+	key        = `[\w.-]*(?:` + secretWord + `[\w.-]*|` + shortWord + `)`
+	quoted     = `\\+["'].*?\\+["']|"(?:[^"\\]|\\.)*"?|'[^']*'?`
+	value      = `(?:` + quoted + `|[^\s,;&"']*[^\s,;&"':)\]}])`
+)
+
 // credentials are the commonest forms in which a status message carries a
 // secret. Each keeps its key or scheme, which is part of the reason, and loses
-// the value. Go's regexps are linear in the message's length.
+// the value. A bare "token: " loses only what reads like a key, for "failed to
+// get token: connection refused" is a reason. Go's regexps are linear in the
+// message's length.
 var credentials = []struct {
 	pattern *regexp.Regexp
 	keep    string
 }{
-	// PEM blocks, also cut off or with escaped newlines.
-	{regexp.MustCompile(`-----BEGIN [A-Z0-9 ]+-----[^-]*(?:-----END [A-Z0-9 ]+-----)?`), scrubbed},
+	// PEM blocks, also cut off.
+	{regexp.MustCompile(`(?s)-----BEGIN.*?(?:-----END[^-]*-----|$)`), scrubbed},
 	// JSON Web Tokens: header and payload are base64 of `{"…`.
 	{regexp.MustCompile(`\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?`), scrubbed},
-	// Authorization schemes.
+	// Authorization: a scheme and its value, or a long value alone.
 	{regexp.MustCompile(`(?i)\b(bearer|basic|negotiate)(\s+)[\w.~+/-]{8,}=*`), "${1}${2}" + scrubbed},
-	// Userinfo of URLs.
-	{regexp.MustCompile(`(://)[^/\s@"']+@`), "${1}" + scrubbed + "@"},
-	// key=value, key="value", and JSON's "key":"value".
-	{regexp.MustCompile(`(?i)([\w.-]*(?:passw(?:or)?d|passwd|passphrase|secret|token|credential|api[_-]?key|access[_-]?key|account[_-]?key|private[_-]?key|\bpass|\bpwd)[\w.-]*["']?\s*=\s*|["'][\w.-]*(?:passw(?:or)?d|passwd|passphrase|secret|token|credential|api[_-]?key|access[_-]?key|account[_-]?key|private[_-]?key)[\w.-]*["']\s*:\s*)(?:"(?:[^"\\]|\\.)*"?|'[^']*'?|[^\s,;&"']*[^\s,;&"':)\]}])`), "${1}" + scrubbed},
-	// "password: value"; of other keys only a value that reads like a key, for
-	// "failed to get token: connection refused" is a reason.
-	{regexp.MustCompile(`(?i)(\b(?:passw(?:or)?d|passphrase)["']?:\s+)[^\s,;]+`), "${1}" + scrubbed},
+	{regexp.MustCompile(`(?i)(\bauthorization["']?\s*[:=]\s*["']?(?:token|digest)\s+)[^\s,;"']+`), "${1}" + scrubbed},
+	// Userinfo of URLs, up to the last @ before the path.
+	{regexp.MustCompile(`(://)[^/\s"']+@`), "${1}" + scrubbed + "@"},
+	// protobuf's text form of a map entry.
+	{regexp.MustCompile(`(?i)(key:\s*"` + key + `"\s+value:\s*)"(?:[^"\\]|\\.)*"?`), "${1}" + scrubbed},
+	// key=value, and JSON's "key": "value".
+	{regexp.MustCompile(`(?i)(` + key + `\\*["']?\s*=\s*)` + value), "${1}" + scrubbed},
+	{regexp.MustCompile(`(?i)(["'](?:` + key + `|auth)\\*["']\s*:\s*)` + value), "${1}" + scrubbed},
+	// --password value.
+	{regexp.MustCompile(`(?i)(\s--?` + key + `\s+)` + value), "${1}" + scrubbed},
+	// password: value, and of any key what %v and %+v print: {Token:value}.
+	{regexp.MustCompile(`(?i)(\b(?:passw(?:or)?d|passphrase|pass|pwd):\s*)` + value), "${1}" + scrubbed},
+	{regexp.MustCompile(`(?i)((?:^|[\s{\[(,])` + key + `:)` + value), "${1}" + scrubbed},
 	{regexp.MustCompile(`(?i)(\b[\w-]*(?:secret|token|key)["']?:\s+)[\w+/=-]{20,}`), "${1}" + scrubbed},
 }
 
