@@ -22,7 +22,7 @@ func (d *Driver) ScriptScene() {
 	d.On(csi.Node_NodePublishVolume_FullMethodName, Delay(120*time.Millisecond), Reply(func(req any) (any, error) {
 		r := req.(*csi.NodePublishVolumeRequest)
 		return nil, status.Errorf(codes.Internal, "mount failed: exit status 32\nMounting command: mount\n"+
-			"Mounting arguments: -t nfs -o vers=4.1 nfs.example.internal:/exports/web %s\nOutput: mount.nfs: Connection refused", r.GetTargetPath())
+			"Mounting arguments:  -t nfs -o vers=4.1 nfs.example.internal:/exports/web %s\nOutput: mount.nfs: Connection refused\n", r.GetTargetPath())
 	}).Times(2))
 }
 
