@@ -1,0 +1,56 @@
+# make            build bin/grpc-tap
+# make test       everything that CI runs (as root: against a real containerd too)
+# make e2e        the long ones: critest against containerd 2.x, directly and through grpc-tap
+# make hang       an NFS mount that hangs for 125 s, through the CSI driver and grpc-tap
+# make fuzz       each fuzz target for FUZZTIME
+# make vuln       known vulnerabilities of what we link (asks the vulnerability database)
+# make clean      what these targets made
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT   ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+FUZZTIME ?= 5s
+LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+TOOL      = go tool -modfile=tools/go.mod
+
+bin/grpc-tap: FORCE
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/grpc-tap
+
+test: deps lint unit fuzz real
+	@echo "make test: everything passed"
+
+# What the tests need of Debian: a C compiler for the race detector, and the
+# real runtime. Nothing is installed where it is there already.
+deps:
+	sh test/deps.sh
+
+lint:
+	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }
+	go vet ./...
+	go vet -tags critest,long ./test/...
+	$(TOOL) staticcheck ./...
+
+# All but the end-to-end tests, with the race detector.
+unit:
+	CGO_ENABLED=1 go test -race ./cmd/... ./internal/... ./test/fakecri/...
+
+fuzz:
+	sh test/fuzz.sh $(FUZZTIME)
+
+# The binary as a process, between fakes and between real components.
+real:
+	sh test/real.sh
+
+e2e: deps
+	sh test/lab/critest.sh
+
+hang: deps
+	go test -tags long -count=1 -v -timeout 5m -run '^TestCSIMountHangs$$' ./test/e2e
+
+vuln:
+	$(TOOL) govulncheck ./...
+
+clean:
+	rm -rf bin .cache
+
+FORCE:
+.PHONY: test deps lint unit fuzz real e2e hang vuln clean FORCE

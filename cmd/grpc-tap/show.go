@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
+
+	"github.com/grpc-tap/grpc-tap/internal/call"
+	"github.com/grpc-tap/grpc-tap/internal/span"
+	"github.com/grpc-tap/grpc-tap/internal/tap"
+	"github.com/grpc-tap/grpc-tap/internal/view"
+	"github.com/grpc-tap/grpc-tap/internal/view/term"
+)
+
+// showFlags are shared by the commands that show calls. The filters choose
+// what is printed; spans are exported for every call.
+type showFlags struct {
+	format   string
+	filter   view.Filter
+	endpoint string
+	insecure bool
+	logLevel string
+}
+
+func (s *showFlags) add(f *pflag.FlagSet) {
+	f.StringVarP(&s.format, "output", "o", "text", "how to print calls: text, wide, json (a record a line) or none")
+	f.BoolVar(&s.filter.Errors, "errors", false, "print only calls that failed or were lost")
+	f.DurationVar(&s.filter.SlowerThan, "slower-than", 0, "print only calls that took at least this long, such as 1s")
+	f.StringVar(&s.filter.Pod, "pod", "", "print only calls about this pod: `[NS/]NAME`")
+	f.StringVar(&s.filter.Method, "method", "", "print only methods that match this `GLOB`, such as '*Container*' or 'csi.v1.Node/*'")
+	f.StringVar(&s.endpoint, "otlp-endpoint", "", "export spans to this collector by OTLP/gRPC: `HOST:PORT` (or OTEL_EXPORTER_OTLP_ENDPOINT)")
+	f.BoolVar(&s.insecure, "otlp-insecure", false, "the collector takes plaintext, not TLS")
+	f.StringVar(&s.logLevel, "log-level", "info", "what to log on stderr: debug, info, warn or error")
+}
+
+var formats = []string{"text", "wide", "json", "none"}
+
+func (s *showFlags) check() error {
+	if !slices.Contains(formats, s.format) {
+		return fmt.Errorf("-o %s: there is no such format; give one of %s", s.format, strings.Join(formats, ", "))
+	}
+	if _, err := s.level(); err != nil {
+		return err
+	}
+	return s.filter.Validate()
+}
+
+func (s *showFlags) level() (l slog.Level, err error) {
+	if err := l.UnmarshalText([]byte(s.logLevel)); err != nil {
+		return l, fmt.Errorf("--log-level %s: give one of debug, info, warn, error", s.logLevel)
+	}
+	return l, nil
+}
+
+// output is where calls go: the terminal, and a collector if one is named.
+type output struct {
+	log     *slog.Logger
+	sinks   []*tap.Queue
+	printed printer
+	spans   *span.Exporter // nil: none are exported
+
+	toStdout, toSpans *tap.Queue // in front of the two; nil where there is none
+}
+
+// printer is a view on stdout; its error is that of a write.
+type printer interface {
+	tap.Sink
+	Err() error
+}
+
+// open starts the sinks. stop is called when nobody reads stdout any more.
+func (s *showFlags) open(ctx context.Context, stop func(), stdout, stderr io.Writer) (*output, error) {
+	level, err := s.level()
+	if err != nil {
+		return nil, err
+	}
+	o := &output{log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))}
+	if span.Configured(s.endpoint, os.Getenv) {
+		v, _ := versionInfo()
+		o.spans, err = span.New(context.WithoutCancel(ctx), span.Options{Endpoint: s.endpoint, Insecure: s.insecure, Version: v, Log: o.log})
+		if err != nil {
+			return nil, err
+		}
+		o.toSpans = tap.NewQueue("the exporter", o.spans, tap.QueueSize)
+		o.sinks = append(o.sinks, o.toSpans)
+	}
+	if o.printed = s.printer(stdout); o.printed != nil {
+		o.toStdout = tap.NewQueue("stdout", &filtered{s.filter, o.printed, stop}, tap.QueueSize)
+		o.sinks = append(o.sinks, o.toStdout)
+	}
+	return o, nil
+}
+
+func (s *showFlags) printer(stdout io.Writer) printer {
+	switch s.format {
+	case "none":
+		return nil
+	case "json":
+		return term.NewJSON(stdout)
+	}
+	width, tty := terminal(stdout)
+	return term.NewText(stdout, term.Options{
+		Width: width, Wide: s.format == "wide",
+		Color: tty && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
+	})
+}
+
+// terminal is the width of the terminal that w is, if it is one.
+func terminal(w io.Writer) (width int, tty bool) {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0, false
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0, false
+	}
+	return int(size.Col), true
+}
+
+// filtered prints the records that match, until a write fails.
+type filtered struct {
+	filter view.Filter
+	to     printer
+	stop   func()
+}
+
+func (f *filtered) Record(r *call.Record) {
+	if f.to.Err() != nil || !f.filter.Match(r) {
+		return
+	}
+	if f.to.Record(r); f.to.Err() != nil {
+		f.stop()
+	}
+}
+
+// close delivers what is queued, for at most goodbye; what is not delivered by
+// then is counted as lost. Nobody may put records any more.
+func (o *output) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), goodbye)
+	defer cancel()
+	var sending sync.WaitGroup
+	if o.spans != nil {
+		sending.Go(func() {
+			o.toSpans.Close(ctx)
+			// What could not be sent is counted, and losses says so.
+			_ = o.spans.Shutdown(ctx)
+		})
+	}
+	defer sending.Wait()
+	if o.printed == nil {
+		return nil
+	}
+	if !o.toStdout.Close(ctx) {
+		return errors.New("stdout was not read to the end: the last calls are not printed")
+	}
+	if err := o.printed.Err(); err != nil && !errors.Is(err, unix.EPIPE) { // a reader such as head has had enough
+		return fmt.Errorf("write to stdout: %w", err)
+	}
+	return nil
+}
+
+// losses says what was seen and did not get out, "" if nothing.
+func (o *output) losses() string {
+	var lost []string
+	for _, q := range o.sinks {
+		if n := q.Dropped(); n > 0 {
+			lost = append(lost, fmt.Sprintf("%s not taken by %s", plural(n, "record"), q.Name))
+		}
+	}
+	if o.spans != nil {
+		s := o.spans.Stats()
+		lost = append(lost, fmt.Sprintf("%s exported", plural(s.Exported, "span")))
+		for _, reason := range slices.Sorted(maps.Keys(s.Dropped)) {
+			if n := s.Dropped[reason]; n > 0 {
+				lost = append(lost, fmt.Sprintf("%d dropped (%s)", n, reason))
+			}
+		}
+	}
+	if len(lost) == 0 {
+		return ""
+	}
+	return "; " + strings.Join(lost, ", ")
+}
+
+func plural(n uint64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

@@ -1,0 +1,80 @@
+package e2e
+
+import (
+	"context"
+	"encoding/hex"
+	"net"
+	"sync"
+	"testing"
+
+	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	common "go.opentelemetry.io/proto/otlp/common/v1"
+	trace "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/grpc"
+)
+
+// Collector is an OTLP collector in this process that keeps what it receives.
+type Collector struct {
+	collector.UnimplementedTraceServiceServer
+	Address string
+
+	mu       sync.Mutex
+	spans    map[string]*trace.Span      // by span id in hex
+	resource map[string]*common.AnyValue // of the last batch
+}
+
+// NewCollector starts a collector on a free port; it ends with the test.
+func NewCollector(t testing.TB) *Collector {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &Collector{Address: listener.Addr().String(), spans: map[string]*trace.Span{}}
+	server := grpc.NewServer()
+	collector.RegisterTraceServiceServer(server, c)
+	go server.Serve(listener)
+	t.Cleanup(server.Stop)
+	return c
+}
+
+// Export implements the collector's one method.
+func (c *Collector) Export(_ context.Context, req *collector.ExportTraceServiceRequest) (*collector.ExportTraceServiceResponse, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, rs := range req.GetResourceSpans() {
+		c.resource = attributes(rs.GetResource().GetAttributes())
+		for _, ss := range rs.GetScopeSpans() {
+			for _, span := range ss.GetSpans() {
+				c.spans[hex.EncodeToString(span.GetSpanId())] = span
+			}
+		}
+	}
+	return &collector.ExportTraceServiceResponse{}, nil
+}
+
+// Spans are those received so far, by span id.
+func (c *Collector) Spans() map[string]*trace.Span {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	spans := map[string]*trace.Span{}
+	for id, span := range c.spans {
+		spans[id] = span
+	}
+	return spans
+}
+
+// Resource is a string attribute of the resource that sent the last spans.
+func (c *Collector) Resource(key string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.resource[key].GetStringValue()
+}
+
+func attributes(kvs []*common.KeyValue) map[string]*common.AnyValue {
+	m := map[string]*common.AnyValue{}
+	for _, kv := range kvs {
+		m[kv.GetKey()] = kv.GetValue()
+	}
+	return m
+}

@@ -1,0 +1,158 @@
+//go:build critest
+
+package e2e
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/grpc-tap/grpc-tap/test/lab"
+)
+
+// skip are tests that no containerd passes here, so that they say nothing
+// about us: the one wants an image with a given digest, which no stand-in
+// has; the other wants the words of another shell than busybox's.
+const skip = "image with digest should be pulled|MaskedPaths"
+
+// TestCritest runs Kubernetes' conformance tests of container runtimes, first
+// straight at containerd, then through grpc-tap: what passed must pass.
+// test/lab/critest.sh builds what it needs and runs it.
+func TestCritest(t *testing.T) {
+	var direct, through outcome
+	t.Run("direct", func(t *testing.T) {
+		direct = critest(t, func(r *lab.Runtime) string { return r.Socket })
+	})
+	var tap *Tap
+	if !t.Run("through", func(t *testing.T) {
+		through = critest(t, func(r *lab.Runtime) string {
+			tap = Proxy(t, r.Socket)
+			return tap.Listen
+		})
+		tap.Stop()
+		if tap.Tells {
+			checkTold(t, tap)
+		}
+	}) && through.line == "" {
+		return
+	}
+	t.Logf("critest directly:  %s", direct.line)
+	t.Logf("critest through:   %s", through.line)
+	if len(direct.specs) == 0 {
+		t.Fatal("critest ran no tests directly")
+	}
+	for _, spec := range slices.Sorted(maps.Keys(direct.specs)) {
+		if was, is := direct.specs[spec], through.specs[spec]; was != is {
+			t.Errorf("%s directly, %s through: %s", was, is, spec)
+		}
+	}
+	if was, is := direct.counts(), through.counts(); was != is {
+		t.Errorf("results differ: directly %s, through %s", was, is)
+	}
+}
+
+// checkTold holds that nothing of the run went past grpc-tap unread, and says
+// what was told.
+func checkTold(t *testing.T, tap *Tap) {
+	if said := tap.Complained(); len(said) > 0 {
+		t.Errorf("grpc-tap did not read all of it:\n%s", strings.Join(said, "\n"))
+	}
+	records := tap.Records()
+	calls := byMethod(records)
+	for _, method := range slices.Sorted(maps.Keys(calls)) {
+		t.Logf("%6d %s", calls[method], method)
+	}
+	t.Logf("%6d calls recorded", len(records))
+	for _, method := range []string{"RunPodSandbox", "CreateContainer", "StartContainer", "PullImage", "RemovePodSandbox"} {
+		if calls[method] == 0 {
+			t.Errorf("no %s among the records", method)
+		}
+	}
+	for _, r := range records {
+		// critest's own connections end with it, and no call may be open then.
+		if r.State != "done" || r.Code == "" {
+			t.Errorf("a call whose end was not seen: %s", r)
+		}
+	}
+}
+
+// outcome is what critest says of a run.
+type outcome struct {
+	line  string            // "SUCCESS! -- 100 Passed | 0 Failed | …"
+	specs map[string]string // test → passed, failed, skipped
+}
+
+// counts is the result line without the time it took.
+func (o outcome) counts() string { return regexp.MustCompile(`[0-9]+ Passed.*`).FindString(o.line) }
+
+// critest runs critest in a lab of its own, at the socket that at returns.
+func critest(t *testing.T, at func(*lab.Runtime) string) outcome {
+	t.Helper()
+	program := os.Getenv("CRITEST")
+	if program == "" {
+		t.Fatal("CRITEST does not name the critest to run; run test/lab/critest.sh")
+	}
+	l := lab.New(t)
+	registry := l.Registry()
+	for _, img := range standIns(t) {
+		registry.Push(t, img)
+	}
+	endpoint := "unix://" + at(l.Containerd(lab.Options{Mirror: registry.Address}))
+	report := l.Path("report.json")
+	if err := os.Mkdir(l.Path("tmp"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p := l.Start("critest", []string{"TMPDIR=" + l.Path("tmp")}, program,
+		"-runtime-endpoint", endpoint, "-image-endpoint", endpoint, "-ginkgo.skip", skip,
+		"-ginkgo.seed", "1", "-ginkgo.no-color", "-ginkgo.json-report", report)
+	select {
+	case <-p.Done():
+	case <-time.After(6 * time.Minute):
+		t.Errorf("critest takes more than 6 minutes")
+		p.Stop(10 * time.Second)
+	}
+	return readOutcome(t, p.Stdout, report)
+}
+
+func readOutcome(t *testing.T, stdout, report string) outcome {
+	t.Helper()
+	printed, err := os.ReadFile(stdout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := outcome{specs: map[string]string{}}
+	o.line = regexp.MustCompile(`(?m)^Ran .*\n.*(Passed|Failed).*$`).FindString(string(printed))
+	o.line = strings.ReplaceAll(o.line, "\n", ": ")
+	var suites []struct {
+		SpecReports []struct {
+			ContainerHierarchyTexts           []string
+			LeafNodeType, LeafNodeText, State string
+			Failure                           struct{ Message string }
+		}
+	}
+	data, err := os.ReadFile(report)
+	if err == nil {
+		err = json.Unmarshal(data, &suites)
+	}
+	if err != nil {
+		t.Fatalf("critest left no report: %v; it printed:\n%s", err, printed[max(0, len(printed)-4096):])
+	}
+	for _, suite := range suites {
+		for _, s := range suite.SpecReports {
+			if s.LeafNodeType != "It" {
+				continue
+			}
+			name := strings.Join(append(s.ContainerHierarchyTexts, s.LeafNodeText), " ")
+			o.specs[name] = s.State
+			if s.State != "passed" && s.State != "skipped" {
+				t.Logf("%s: %s: %.300s", s.State, name, s.Failure.Message)
+			}
+		}
+	}
+	return o
+}
