@@ -1,4 +1,5 @@
 # make            build bin/grpc-tap
+# make demo       a fake node behind grpc-tap, one scene
 # make test       everything that CI runs (as root: against a real containerd too)
 # make e2e        the long ones: critest against containerd 2.x, directly and through grpc-tap
 # make hang       an NFS mount that hangs for 125 s, through the CSI driver and grpc-tap
@@ -14,6 +15,9 @@ TOOL      = go tool -modfile=tools/go.mod
 
 bin/grpc-tap: FORCE
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/grpc-tap
+
+demo: bin/grpc-tap
+	bin/grpc-tap demo --once
 
 test: deps lint unit fuzz real
 	@echo "make test: everything passed"
@@ -53,4 +57,4 @@ clean:
 	rm -rf bin .cache
 
 FORCE:
-.PHONY: test deps lint unit fuzz real e2e hang vuln clean FORCE
+.PHONY: demo test deps lint unit fuzz real e2e hang vuln clean FORCE

@@ -76,7 +76,7 @@ lines, JSON and OpenTelemetry spans.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &usageError{c.CommandPath(), err}
 	})
-	root.AddCommand(newProxy(), newRelay(), newVersion())
+	root.AddCommand(newDemo(), newProxy(), newRelay(), newDemoNode(), newVersion())
 	return root
 }
 

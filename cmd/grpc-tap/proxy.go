@@ -38,7 +38,8 @@ The filters choose what is printed; spans are exported for every call.`,
 			if err := show.check(); err != nil {
 				return &usageError{c.CommandPath(), err}
 			}
-			return runSession(c.Context(), []proxy.Config{cfg}, &show, c.OutOrStdout(), c.ErrOrStderr(), nil)
+			s := session{paths: []proxy.Config{cfg}, show: &show, stdout: c.OutOrStdout(), stderr: c.ErrOrStderr()}
+			return s.run(c.Context())
 		},
 	}
 	pathFlags(c, &cfg)

@@ -48,6 +48,7 @@ func buildAndRun(m *testing.M) int {
 //	serving PATH       wait until something accepts there
 //	call PATH          the kubelet's Version call
 //	calls-until-gone PATH   such calls, until one fails
+//	await-text FILE TEXT    wait until the file holds the text
 //	dead PATH          leave a socket there that nobody serves
 //	nobody CMD ARGS…   run as uid 65534
 func TestScripts(t *testing.T) {
@@ -85,6 +86,16 @@ func TestScripts(t *testing.T) {
 			},
 			"calls-until-gone": func(ts *testscript.TestScript, _ bool, args []string) {
 				for callVersion(args[0]) == nil {
+				}
+			},
+			"await-text": func(ts *testscript.TestScript, _ bool, args []string) {
+				for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+					if b, _ := os.ReadFile(args[0]); strings.Contains(string(b), args[1]) {
+						return
+					}
+					if time.Now().After(end) {
+						ts.Fatalf("%s never held %q", args[0], args[1])
+					}
 				}
 			},
 			"dead": func(ts *testscript.TestScript, _ bool, args []string) {

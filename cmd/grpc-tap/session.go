@@ -18,41 +18,52 @@ import (
 // still queued, the spans still unsent.
 const goodbye = 2 * time.Second
 
-// runSession starts a relay for each path and is their tap, until ctx is done
-// or a relay ends. Once all serve, meanwhile runs; its end is the session's.
-// Nil: there is nothing to do meanwhile.
-func runSession(ctx context.Context, paths []proxy.Config, show *showFlags, stdout, stderr io.Writer, meanwhile func(context.Context) error) error {
+// session is the taps of one or several paths, and what they print.
+type session struct {
+	paths          []proxy.Config
+	show           *showFlags
+	stdout, stderr io.Writer
+	// sink takes every record too, if it is not nil.
+	sink tap.Sink
+	// meanwhile runs once all paths are served; its end is the session's. Nil:
+	// there is nothing to do meanwhile.
+	meanwhile func(context.Context) error
+}
+
+// run starts a relay for each path and is their tap, until ctx is done or a
+// relay ends.
+func (s *session) run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	out, err := show.open(ctx, stop, stdout, stderr)
+	out, err := s.show.open(ctx, stop, s.stdout, s.stderr, s.sink)
 	if err != nil {
 		return err
 	}
 	pods := identity.New()
 	var serving, ended sync.WaitGroup
-	all := make([]*socket, len(paths))
-	errs := make([]error, len(paths)+1)
-	for i, cfg := range paths {
-		s := &socket{cfg: cfg, serving: sync.OnceFunc(serving.Done), stderr: stderr}
-		s.tap = tap.New(tap.Config{Sinks: out.sinks, Log: out.log, Pods: pods, Serving: s.saysServing})
-		all[i] = s
+	all := make([]*socket, len(s.paths))
+	errs := make([]error, len(s.paths)+1)
+	for i, cfg := range s.paths {
+		one := &socket{cfg: cfg, serving: sync.OnceFunc(serving.Done), stderr: s.stderr}
+		one.tap = tap.New(tap.Config{Sinks: out.sinks, Log: out.log, Pods: pods, Serving: one.saysServing})
+		all[i] = one
 		serving.Add(1)
 		ended.Go(func() {
-			errs[i] = s.run(ctx)
-			s.serving() // or it never will
+			errs[i] = one.run(ctx)
+			one.serving() // or it never will
 			stop()
 		})
 	}
-	if meanwhile != nil {
+	if s.meanwhile != nil {
 		serving.Wait()
 		if ctx.Err() == nil {
-			errs[len(paths)] = meanwhile(ctx)
+			errs[len(s.paths)] = s.meanwhile(ctx)
 		}
 		stop()
 	}
 	ended.Wait()
 	err = errors.Join(append(errs, out.close())...)
-	sayGoodbye(stderr, all, out)
+	sayGoodbye(s.stderr, all, out)
 	return err
 }
 

@@ -69,7 +69,7 @@ type output struct {
 	printed printer
 	spans   *span.Exporter // nil: none are exported
 
-	toStdout, toSpans *tap.Queue // in front of the two; nil where there is none
+	toStdout, toSpans, toAlso *tap.Queue // in front of each; nil where there is none
 }
 
 // printer is a view on stdout; its error is that of a write.
@@ -78,8 +78,8 @@ type printer interface {
 	Err() error
 }
 
-// open starts the sinks. stop is called when nobody reads stdout any more.
-func (s *showFlags) open(ctx context.Context, stop func(), stdout, stderr io.Writer) (*output, error) {
+// open starts the sinks, of which also may be nil. stop is called when nobody reads stdout any more.
+func (s *showFlags) open(ctx context.Context, stop func(), stdout, stderr io.Writer, also tap.Sink) (*output, error) {
 	level, err := s.level()
 	if err != nil {
 		return nil, err
@@ -97,6 +97,10 @@ func (s *showFlags) open(ctx context.Context, stop func(), stdout, stderr io.Wri
 	if o.printed = s.printer(stdout); o.printed != nil {
 		o.toStdout = tap.NewQueue("stdout", &filtered{s.filter, o.printed, stop}, tap.QueueSize)
 		o.sinks = append(o.sinks, o.toStdout)
+	}
+	if also != nil {
+		o.toAlso = tap.NewQueue("the summary", also, tap.QueueSize)
+		o.sinks = append(o.sinks, o.toAlso)
 	}
 	return o, nil
 }
@@ -156,6 +160,9 @@ func (o *output) close() error {
 			// What could not be sent is counted, and losses says so.
 			_ = o.spans.Shutdown(ctx)
 		})
+	}
+	if o.toAlso != nil {
+		sending.Go(func() { o.toAlso.Close(ctx) })
 	}
 	defer sending.Wait()
 	if o.printed == nil {

@@ -413,15 +413,24 @@ func TestGracefulStop(t *testing.T) {
 // The scene is the failure that grpc-tap exists to show.
 func TestScene(t *testing.T) {
 	seen := &calls{}
-	_, d, k := start(t, fakecri.WithDialOptions(grpc.WithStatsHandler(seen)))
+	rt, d, k := start(t, fakecri.WithDialOptions(grpc.WithStatsHandler(seen)))
+	rt.ScriptScene()
 	d.ScriptScene()
+	polls, stop := context.WithCancel(t.Context())
+	polled := make(chan struct{})
+	go func() {
+		defer close(polled)
+		k.PollUntil(polls, 20*time.Millisecond, func(l string) { t.Error(l) })
+	}()
 	var lines []string
-	if err := k.PlayScene(t.Context(), d.Name, 600*time.Millisecond, 20*time.Millisecond, func(l string) { lines = append(lines, l) }); err != nil {
+	if err := k.PlayScene(t.Context(), d.Name, 0, func(l string) { lines = append(lines, l) }); err != nil {
 		t.Fatal(err)
 	}
+	stop()
+	<-polled
 	want := []string{
-		"starting pod shop/cart-7c9d4", "pod shop/cart-7c9d4 runs", "starting pod prod/web-0", "pod prod/web-0 runs",
-		"stopping pod prod/web-0", "stopping pod shop/cart-7c9d4",
+		"the kubelet starts pod batch/report-0", "pod batch/report-0 runs",
+		"the kubelet starts pod prod/web-0", "pod prod/web-0 runs", "the kubelet stops pod batch/report-0",
 	}
 	if !slices.Equal(lines, want) {
 		t.Errorf("said %q\nwant %q", lines, want)

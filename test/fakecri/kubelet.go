@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
@@ -128,4 +129,20 @@ func (k *Kubelet) retry(ctx context.Context, step func() error) error {
 			return errors.Join(ctx.Err(), err)
 		}
 	}
+}
+
+// Greet asks the runtime for its version, as the kubelet does first of all, and a driver for its name, as its registrar does.
+func (k *Kubelet) Greet(ctx context.Context, driver string) error {
+	if _, err := k.Runtime.Version(ctx, &cri.VersionRequest{}); err != nil {
+		return fmt.Errorf("the runtime does not answer: %w", err)
+	}
+	conn, err := k.DialCSI(driver)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := csi.NewIdentityClient(conn).GetPluginInfo(ctx, &csi.GetPluginInfoRequest{}); err != nil {
+		return fmt.Errorf("CSI driver %s does not answer: %w", driver, err)
+	}
+	return nil
 }

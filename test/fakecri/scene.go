@@ -10,77 +10,76 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// The scene is what a demo shows: a pod that starts; one that needs a volume whose server refuses twice; both stop.
+// The scene is what a demo shows: a pod that starts; one whose volume's server refuses twice, which the kubelet retries; one
+// that stops.
 
-// stopTimeout bounds what goes on after the scene's time is over.
+// stopTimeout bounds a round of polling that has begun.
 const stopTimeout = 5 * time.Second
 
-// ScriptScene makes the driver's next two NodePublishVolume calls fail as an NFS driver does whose server is down.
-func (d *Driver) ScriptScene() {
-	d.On(csi.Node_NodePublishVolume_FullMethodName, Delay(120*time.Millisecond), Reply(func(req any) (any, error) {
-		r := req.(*csi.NodePublishVolumeRequest)
-		return nil, status.Errorf(codes.Internal, "mount failed: exit status 32\nMounting command: mount\n"+
-			"Mounting arguments:  -t nfs -o vers=4.1 nfs.example.internal:/exports/web %s\nOutput: mount.nfs: Connection refused\n", r.GetTargetPath())
-	}).Times(2))
+// ScriptScene makes the runtime take its time, as a real one does.
+func (r *Runtime) ScriptScene() {
+	r.On(cri.RuntimeService_RunPodSandbox_FullMethodName, Delay(180*time.Millisecond))
+	r.On(cri.ImageService_PullImage_FullMethodName, Delay(900*time.Millisecond))
+	r.On(cri.RuntimeService_StartContainer_FullMethodName, Delay(60*time.Millisecond))
+	r.On(cri.RuntimeService_StopContainer_FullMethodName, Delay(400*time.Millisecond))
 }
 
-// PlayScene starts the scene's pods, polls all the while at an interval, and stops them when d has passed or ctx ends. The
-// second pod is there only if driver is not empty. What happens goes to say, one line each; a poll that fails is said and no
-// error, as a kubelet would go on too.
-func (k *Kubelet) PlayScene(ctx context.Context, driver string, d, pollEvery time.Duration, say func(string)) error {
-	pods := []Pod{{Namespace: "shop", Name: "cart-7c9d4", Containers: []Container{{Name: "cart", Image: "registry.example.com/shop/cart:2.4"}}}}
-	if driver != "" {
-		pods = append(pods, Pod{
-			Namespace: "prod", Name: "web-0", Containers: []Container{{Name: "web", Image: "registry.example.com/web:1.9"}},
-			Volumes: []Volume{{
-				Driver: driver, Handle: "nfs.example.internal#exports#web", PV: "pvc-1f9c", PVC: "web-data", FSType: "nfs",
-				Context: map[string]string{"server": "nfs.example.internal", "share": "/exports/web"},
-			}},
-		})
-	}
-	whole := ctx
-	ctx, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-
-	var mu sync.Mutex // the two goroutines both say
-	tell := func(format string, args ...any) {
+// ScriptScene makes the first two NodePublishVolume calls for each target fail as an NFS driver does whose server is down.
+func (d *Driver) ScriptScene() {
+	var mu sync.Mutex
+	tries := map[string]int{}
+	d.On(csi.Node_NodePublishVolume_FullMethodName, Delay(700*time.Millisecond), Reply(func(req any) (any, error) {
+		target := req.(*csi.NodePublishVolumeRequest).GetTargetPath()
 		mu.Lock()
 		defer mu.Unlock()
-		say(fmt.Sprintf(format, args...))
-	}
-	var polling sync.WaitGroup
-	defer polling.Wait()
-	pollCtx, endPolling := context.WithCancel(whole)
-	defer endPolling() // after the pods are stopped: deferred calls run last first
-	polling.Go(func() { k.pollUntil(pollCtx, pollEvery, tell) })
-
-	for _, pod := range pods {
-		tell("starting pod %s/%s", pod.Namespace, pod.Name)
-		p, err := k.StartPod(ctx, pod)
-		defer func() { // also of what is half started; the scene's own time is over by then
-			tell("stopping pod %s/%s", p.Namespace, p.Name)
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(whole), stopTimeout)
-			defer cancel()
-			if err := k.StopPod(ctx, p); err != nil {
-				tell("pod %s/%s: %v", p.Namespace, p.Name, err)
-			}
-		}()
-		if whole.Err() != nil {
-			return nil
+		if tries[target]++; tries[target] > 2 {
+			return &csi.NodePublishVolumeResponse{}, nil
 		}
-		if err != nil {
-			return fmt.Errorf("pod %s/%s did not start: %w", pod.Namespace, pod.Name, err)
-		}
-		tell("pod %s/%s runs", pod.Namespace, pod.Name)
-	}
-	<-ctx.Done()
-	return nil
+		return nil, status.Errorf(codes.Internal, "mount failed: exit status 32\nMounting command: mount\n"+
+			"Mounting arguments:  -t nfs -o vers=4.1 nfs.example.internal:/exports/web %s\nOutput: mount.nfs: Connection refused\n", target)
+	}))
 }
 
-// pollUntil polls until ctx ends. A round that has begun then is not cut off, but given a few seconds.
-func (k *Kubelet) pollUntil(ctx context.Context, every time.Duration, tell func(string, ...any)) {
+// PlayScene plays the scene once, with a driver's volume in it unless driver is empty. Rounds differ in their pods' names.
+// What happens goes to say, one line each. An error is a pod that could not be started or stopped before ctx ended.
+func (k *Kubelet) PlayScene(ctx context.Context, driver string, round int, say func(string)) error {
+	pod := func(namespace, name, image string, volumes ...Volume) Pod {
+		return Pod{
+			Namespace: namespace, Name: fmt.Sprintf("%s-%d", name, round), Volumes: volumes,
+			Containers: []Container{{Name: name, Image: image}},
+		}
+	}
+	start := func(p Pod) (*RunningPod, error) {
+		say(fmt.Sprintf("the kubelet starts pod %s/%s", p.Namespace, p.Name))
+		running, err := k.StartPod(ctx, p)
+		if err != nil {
+			return nil, fmt.Errorf("pod %s/%s did not start: %w", p.Namespace, p.Name, err)
+		}
+		say(fmt.Sprintf("pod %s/%s runs", p.Namespace, p.Name))
+		return running, nil
+	}
+	report, err := start(pod("batch", "report", "registry.example.com/batch/report:7"))
+	if err != nil {
+		return err
+	}
+	if driver != "" {
+		if _, err := start(pod("prod", "web", "registry.example.com/web:1.9", Volume{
+			Driver: driver, Handle: "nfs.example.internal#exports#web", PV: "pvc-1f9c", PVC: "web-data", FSType: "nfs",
+			Context: map[string]string{"server": "nfs.example.internal", "share": "/exports/web"},
+		})); err != nil {
+			return err
+		}
+	}
+	say(fmt.Sprintf("the kubelet stops pod %s/%s", report.Namespace, report.Name))
+	return k.StopPod(ctx, report)
+}
+
+// PollUntil polls as the kubelet does, a round at an interval, until ctx ends. A round that has begun then is not cut off, but
+// given a few seconds. One that fails is said and no error, as a kubelet would go on too.
+func (k *Kubelet) PollUntil(ctx context.Context, every time.Duration, say func(string)) {
 	t := time.NewTicker(every)
 	defer t.Stop()
 	for {
@@ -91,7 +90,7 @@ func (k *Kubelet) pollUntil(ctx context.Context, every time.Duration, tell func(
 			round, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 			if err := k.Poll(round); err != nil {
 				first, _, _ := strings.Cut(err.Error(), "\n")
-				tell("poll: %s", first)
+				say("poll: " + first)
 			}
 			cancel()
 		}

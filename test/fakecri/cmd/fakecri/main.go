@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -52,7 +53,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	csiPath := flags.String("csi", "", "socket `path` of the CSI driver")
 	switch args[0] {
 	case "serve":
-		scene := flags.Bool("scene", false, "let the first two NodePublishVolume calls fail as an NFS mount does")
+		scene := flags.Bool("scene", false, "take a real runtime's time, and let each pod's first two NodePublishVolume calls fail as an NFS mount does")
 		if err := parse(flags, args[1:]); err != nil {
 			return err
 		}
@@ -61,7 +62,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 		}
 		return serve(ctx, *criPath, *csiPath, *scene, stderr)
 	case "kubelet":
-		d := flags.Duration("for", 10*time.Second, "how long the pods run")
+		d := flags.Duration("for", 10*time.Second, "how long to play scenes and poll")
 		polls := flags.Float64("polls-per-second", 1, "rounds of Version, Status, ListPodSandbox, ListContainers, ImageFsInfo a second")
 		if err := parse(flags, args[1:]); err != nil {
 			return err
@@ -91,6 +92,9 @@ func parse(flags *flag.FlagSet, args []string) error {
 func serve(ctx context.Context, criPath, csiPath string, scene bool, stderr io.Writer) error {
 	if criPath != "" {
 		rt := fakecri.NewRuntime()
+		if scene {
+			rt.ScriptScene()
+		}
 		if err := rt.Start(criPath); err != nil {
 			return err
 		}
@@ -127,7 +131,18 @@ func kubelet(ctx context.Context, criPath, csiPath string, d, pollEvery time.Dur
 		return err
 	}
 	defer k.Close()
-	return k.PlayScene(ctx, driver, d, pollEvery, func(line string) { fmt.Fprintln(stderr, "fakecri:", line) })
+	say := func(line string) { fmt.Fprintln(stderr, "fakecri:", line) }
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	var polling sync.WaitGroup
+	defer polling.Wait()
+	polling.Go(func() { k.PollUntil(ctx, pollEvery, say) })
+	for round := 0; ctx.Err() == nil; round++ {
+		if err := k.PlayScene(ctx, driver, round, say); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // driverName asks a driver for its name, as the registrar does.
