@@ -77,7 +77,10 @@ func (c *child) blame(err error) error {
 	if !c.wait(goodbye) {
 		return fmt.Errorf("the relay (pid %d) does not answer: %w; if its clients hang, end it: kill -9 %[1]d", c.cmd.Process.Pid, err)
 	}
-	if c.cmd.ProcessState.ExitCode() == 1 {
+	switch c.cmd.ProcessState.ExitCode() {
+	case 0:
+		return err // it ended because we did not understand it
+	case 1:
 		return errSaid
 	}
 	return fmt.Errorf("the relay (pid %d) died: %v; its path is dead until grpc-tap is started again, connections were cut",

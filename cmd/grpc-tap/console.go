@@ -11,8 +11,9 @@ import (
 // the end of the session. Lines wait in a queue, and what does not fit is
 // dropped.
 type console struct {
-	lines chan []byte
-	done  chan struct{}
+	lines   chan []byte
+	closing chan struct{}
+	done    chan struct{}
 }
 
 // consoleLines is the queue's length. Lines are few: it is full only when
@@ -23,19 +24,32 @@ const consoleLines = 256
 const lastLines = time.Second
 
 func newConsole(w io.Writer) *console {
-	c := &console{lines: make(chan []byte, consoleLines), done: make(chan struct{})}
+	c := &console{lines: make(chan []byte, consoleLines), closing: make(chan struct{}), done: make(chan struct{})}
 	go c.print(w)
 	return c
 }
 
 func (c *console) print(w io.Writer) {
 	defer close(c.done)
-	for line := range c.lines {
-		_, _ = w.Write(line)
+	for {
+		select {
+		case line := <-c.lines:
+			_, _ = w.Write(line)
+			continue
+		default:
+		}
+		select {
+		case line := <-c.lines:
+			_, _ = w.Write(line)
+		case <-c.closing:
+			if len(c.lines) == 0 {
+				return
+			}
+		}
 	}
 }
 
-// Write queues p and never fails.
+// Write queues p and never fails, also after close.
 func (c *console) Write(p []byte) (int, error) {
 	select {
 	case c.lines <- bytes.Clone(p):
@@ -46,7 +60,7 @@ func (c *console) Write(p []byte) (int, error) {
 
 // close prints what is queued, if somebody reads.
 func (c *console) close() {
-	close(c.lines)
+	close(c.closing)
 	select {
 	case <-c.done:
 	case <-time.After(lastLines):

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/grpc-tap/grpc-tap/test/fakecri"
 )
@@ -32,6 +34,7 @@ type part struct {
 	cmd   *exec.Cmd
 	stdin io.Closer
 	lines *bufio.Scanner // what it says
+	errs  *bytes.Buffer  // and on stderr, once it has ended
 }
 
 func (n *fakeNode) start(name string, args ...string) (*part, error) {
@@ -83,10 +86,12 @@ func startPart(path, name string, args []string) (*part, error) {
 	if err != nil {
 		return nil, err
 	}
+	errs := new(bytes.Buffer)
+	cmd.Stderr = errs
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	return &part{cmd: cmd, stdin: stdin, lines: bufio.NewScanner(stdout)}, nil
+	return &part{cmd: cmd, stdin: stdin, lines: bufio.NewScanner(stdout), errs: errs}, nil
 }
 
 // serve starts a server and waits until it serves.
@@ -112,7 +117,7 @@ func (n *fakeNode) kubelet(ctx context.Context, cri, csi string, once bool) erro
 		n.say(p.lines.Text())
 	}
 	if err := p.cmd.Wait(); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("the demo's kubelet: %w", err)
+		return fmt.Errorf("the demo's kubelet: %w: %s", err, bytes.TrimSpace(p.errs.Bytes()))
 	}
 	return nil
 }
@@ -121,7 +126,9 @@ func (n *fakeNode) kubelet(ctx context.Context, cri, csi string, once bool) erro
 func (n *fakeNode) stop() {
 	for _, p := range n.parts {
 		_ = p.stdin.Close()
+		kill := time.AfterFunc(goodbye, func() { _ = p.cmd.Process.Kill() })
 		_ = p.cmd.Wait()
+		kill.Stop()
 	}
 }
 
@@ -132,6 +139,9 @@ func newDemoNode() *cobra.Command {
 		Hidden: true,
 		Args:   cobra.MinimumNArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
+			// Nothing real passes here, and the relay has to read our name, which
+			// of a process without core dumps only root may.
+			_ = unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
 			ctx, cancel := context.WithCancel(c.Context())
 			defer cancel()
 			go func() {

@@ -23,7 +23,11 @@ func main() {
 	// A reader of our output that went away is an error of the write, not our
 	// death: the socket has to be given back first.
 	signal.Ignore(unix.SIGPIPE)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	ends := []os.Signal{os.Interrupt, unix.SIGTERM}
+	if !signal.Ignored(unix.SIGHUP) { // by nohup
+		ends = append(ends, unix.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C does not ask
 	stderr := newConsole(os.Stderr)
 	code := run(ctx, os.Args[1:], os.Stdout, stderr)
@@ -42,7 +46,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch {
 	case err == nil:
 		return 0
-	case errors.Is(err, errSaid):
+	case err == errSaid:
 		return 1
 	case errors.As(err, &usage):
 		fmt.Fprintf(stderr, "grpc-tap: %v\nSee '%s --help'.\n", err, usage.command)

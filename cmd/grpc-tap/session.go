@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -62,8 +63,19 @@ func (s *session) run(ctx context.Context) error {
 		stop()
 	}
 	ended.Wait()
-	err = errors.Join(append(errs, out.close())...)
+	err = joined(append(errs, out.close()))
 	sayGoodbye(s.stderr, all, out)
+	return err
+}
+
+// joined is all that failed. That a relay has said its own is of interest only
+// if there is nothing else.
+func joined(errs []error) error {
+	said := slices.Contains(errs, errSaid)
+	err := errors.Join(slices.DeleteFunc(errs, func(err error) bool { return err == errSaid })...)
+	if err == nil && said {
+		return errSaid
+	}
 	return err
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +14,9 @@ type story struct {
 	order []subject
 	fails map[subject]*failure
 }
+
+// maxStory bounds the failures that are remembered: the last ones.
+const maxStory = 20
 
 // subject is what a retry is about: the same method for the same pod.
 type subject struct{ method, pod string }
@@ -29,14 +31,16 @@ type failure struct {
 
 // Record implements tap.Sink.
 func (s *story) Record(r *call.Record) {
-	if r.Pod.Name == "" {
+	if r.Pod.Name == "" || r.Code == "CANCELLED" { // a cancel is the caller's own doing
 		return
 	}
 	about := subject{r.Method, r.Pod.Namespace + "/" + r.Pod.Name}
 	f := s.fails[about]
 	switch {
 	case !r.Failed() && f != nil:
-		f.recovered = r.End()
+		if f.recovered.IsZero() {
+			f.recovered = r.End()
+		}
 	case !r.Failed():
 	case f == nil:
 		if s.fails == nil {
@@ -44,11 +48,17 @@ func (s *story) Record(r *call.Record) {
 		}
 		f = &failure{first: r.Start}
 		s.fails[about] = f
-		s.order = append(s.order, about)
+		if s.order = append(s.order, about); len(s.order) > maxStory {
+			delete(s.fails, s.order[0])
+			s.order = s.order[1:]
+		}
 		fallthrough
 	default:
 		f.times++
-		f.code = r.Code
+		f.code, f.recovered = r.Code, time.Time{}
+		if r.State == call.Lost {
+			f.code = "LOST"
+		}
 		lines := strings.Split(strings.TrimSpace(r.Message), "\n")
 		f.last = lines[len(lines)-1]
 	}
@@ -56,7 +66,7 @@ func (s *story) Record(r *call.Record) {
 
 // tell says each failure in a line.
 func (s *story) tell(say func(string)) {
-	for _, about := range slices.Compact(s.order) {
+	for _, about := range s.order {
 		f := s.fails[about]
 		line := fmt.Sprintf("what went wrong: %s of %s failed %s (%s: %q)", about.method, about.pod, times(f.times), f.code, f.last)
 		if !f.recovered.IsZero() {

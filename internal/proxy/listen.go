@@ -1,13 +1,14 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"net"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -24,7 +25,6 @@ type listener struct {
 	*net.UnixListener
 	path     string
 	dev, ino uint64
-	imitated atomic.Bool // the upstream's mode and owner are on it
 }
 
 // listen binds path with the upstream's mode and owner, so that who may dial
@@ -53,7 +53,7 @@ func listen(path, upstream string) (*listener, error) {
 		_ = lis.Close()
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
-	l.imitateOnce(upstream)
+	_ = l.imitate(upstream)
 	return l, nil
 }
 
@@ -145,28 +145,68 @@ func advice(err error) string {
 	return ""
 }
 
-// imitateOnce gives the path the mode and owner of the upstream's socket, as
-// soon as there is one: until then, and where we may not give files away, it is
-// open to us alone. It goes by a descriptor of our own socket, so that nothing
-// put in its place meanwhile is touched.
-func (l *listener) imitateOnce(upstream string) {
-	var st unix.Stat_t
-	if l.imitated.Load() || unix.Stat(upstream, &st) != nil || l.imitated.Swap(true) {
-		return
+// imitateSoon imitates the upstream as soon as there is one.
+func (l *listener) imitateSoon(ctx context.Context, upstream string) {
+	t := time.NewTicker(imitateEvery)
+	defer t.Stop()
+	for !l.imitate(upstream) {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// imitate gives the path the mode and owner of the upstream's socket, if there
+// is one: until then, and where we may not give files away, it is open to us
+// alone. It goes by a descriptor of our own socket, so that nothing put in its
+// place meanwhile is touched. False: it is worth another try.
+func (l *listener) imitate(upstream string) (done bool) {
+	var st, own unix.Stat_t
+	if unix.Stat(upstream, &st) != nil {
+		return false
 	}
 	fd, err := unix.Open(l.path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return
+		return false
 	}
 	defer unix.Close(fd)
-	var own unix.Stat_t
 	if unix.Fstat(fd, &own) != nil || own.Dev != l.dev || own.Ino != l.ino {
-		return
+		return true // the path is another's by now
 	}
 	if unix.Fchownat(fd, "", int(st.Uid), int(st.Gid), unix.AT_EMPTY_PATH) != nil {
-		return // its group's rights are not another group's
+		return true // its group's rights are not another group's
 	}
-	_ = unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), st.Mode&0o777)
+	return unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), st.Mode&0o777) == nil
+}
+
+// backlog takes the clients that have dialled and were not accepted, until
+// there is none. It is for after the path was removed, when none can follow.
+func (l *listener) backlog() iter.Seq[*net.UnixConn] {
+	return func(yield func(*net.UnixConn) bool) {
+		raw, err := l.SyscallConn()
+		for err == nil {
+			fd, failed := -1, error(nil)
+			err = raw.Control(func(lis uintptr) {
+				fd, _, failed = unix.Accept4(int(lis), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+			})
+			switch {
+			case err != nil, errors.Is(failed, unix.EAGAIN):
+				return
+			case errors.Is(failed, unix.EINTR), errors.Is(failed, unix.ECONNABORTED):
+				continue
+			case failed != nil:
+				return
+			}
+			f := os.NewFile(uintptr(fd), "client")
+			c, cerr := net.FileConn(f)
+			_ = f.Close()
+			if u, ok := c.(*net.UnixConn); cerr == nil && ok && !yield(u) {
+				return
+			}
+		}
+	}
 }
 
 func identify(path string) (dev, ino uint64, err error) {

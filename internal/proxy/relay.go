@@ -69,30 +69,34 @@ func Run(ctx context.Context, cfg Config, tap *net.UnixConn) error {
 		_ = lis.Close()
 		return fmt.Errorf("listen on %s: the upstream %s leads back to it; name the runtime's or driver's own socket", cfg.Listen, cfg.Upstream)
 	}
-	r.lis = lis
 	r.mirror.Serving(probe(cfg.Upstream))
 
 	ctx, detach := context.WithCancel(ctx)
 	defer detach()
 	watching.Go(func() { watchTap(tap, detach) })
+	watching.Go(func() { lis.imitateSoon(ctx, cfg.Upstream) })
 	var accepting sync.WaitGroup
 	accepting.Go(func() { r.accept(ctx, lis) })
 	<-ctx.Done()
 
 	lis.remove()
-	// Who dialled before the path went is in the backlog: serve them too.
-	_ = lis.SetDeadline(time.Now().Add(lastAccepts))
+	_ = lis.SetDeadline(time.Now()) // ends accept
 	accepting.Wait()
+	// Who dialled before the path went is in the backlog: serve them too.
+	for client := range lis.backlog() {
+		r.begin(client)
+	}
 	_ = lis.Close()
 	r.mirror.Detached(r.remaining())
 	return r.drain()
 }
 
 const (
-	// lastAccepts is for clients that dialled just before the path went.
-	lastAccepts = 20 * time.Millisecond
 	// lastWords is how long a tap has to read what the relay still had to say.
 	lastWords = time.Second
+	// imitateEvery is how often an upstream that was not there is looked for,
+	// for its mode and owner.
+	imitateEvery = time.Second
 )
 
 // watchTap waits for the tap to close its side. The tap says nothing after its
@@ -111,7 +115,6 @@ func (r *relay) writeMirror(tap *net.UnixConn, done <-chan struct{}) {
 type relay struct {
 	cfg    Config
 	mirror *mirror.Writer
-	lis    *listener
 
 	mu     sync.Mutex
 	conns  map[*conn]struct{}
@@ -173,7 +176,6 @@ func (r *relay) serve(c *conn) {
 		m.Close(mirror.Refused + err.Error())
 		return
 	}
-	r.lis.imitateOnce(r.cfg.Upstream)
 	peers.ServerPID, peers.ServerExe = peer(upstream)
 	c.mirror = r.mirror.Open(peers)
 	c.relay(upstream)
@@ -232,6 +234,9 @@ func (r *relay) drain() error {
 // probe asks whether the upstream answers, by a connection without a byte.
 func probe(path string) error {
 	c, err := dial(path)
+	if errors.Is(err, unix.EAGAIN) {
+		return nil // it has more clients waiting than it takes: it is there
+	}
 	if err != nil {
 		return err
 	}

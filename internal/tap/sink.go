@@ -19,6 +19,7 @@ type Queue struct {
 	Name    string
 	records chan *call.Record
 	dropped atomic.Uint64
+	pending atomic.Int64 // taken, and not through the sink yet
 	done    chan struct{}
 }
 
@@ -37,13 +38,16 @@ func (q *Queue) deliver(sink Sink) {
 	defer close(q.done)
 	for r := range q.records {
 		sink.Record(r)
+		q.pending.Add(-1)
 	}
 }
 
 func (q *Queue) put(r *call.Record) {
+	q.pending.Add(1)
 	select {
 	case q.records <- r:
 	default:
+		q.pending.Add(-1)
 		q.dropped.Add(1)
 	}
 }
@@ -59,7 +63,7 @@ func (q *Queue) Close(ctx context.Context) bool {
 	case <-q.done:
 		return true
 	case <-ctx.Done():
-		q.dropped.Add(uint64(len(q.records)))
+		q.dropped.Add(uint64(q.pending.Load()))
 		return false
 	}
 }

@@ -11,8 +11,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -104,10 +106,18 @@ var ErrRelayGone = errors.New("the relay is gone")
 
 // Run reads the mirror until the relay has detached. It returns ErrRelayGone,
 // wrapped, where the stream ends before.
+//
+// Calls that are open then were cut with the relay: they are told as lost.
 func (t *Tap) Run(r *mirror.Reader, h mirror.Hello) error {
 	t.hello = h
+	var last time.Time
 	for {
 		e, err := r.Next()
+		if err != nil {
+			t.lose(last)
+		} else {
+			last = e.At
+		}
 		switch {
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 			return ErrRelayGone
@@ -126,6 +136,13 @@ func (t *Tap) Run(r *mirror.Reader, h mirror.Hello) error {
 		default:
 			t.event(&e)
 		}
+	}
+}
+
+// lose closes every connection that is open.
+func (t *Tap) lose(at time.Time) {
+	for _, id := range slices.Sorted(maps.Keys(t.conns)) {
+		t.close(t.conns[id], &mirror.Event{At: at, Conn: id, Totals: mirror.Totals{Dropped: t.conns[id].dropped}})
 	}
 }
 

@@ -288,15 +288,32 @@ func TestARelayThatDiesIsSaid(t *testing.T) {
 	var stream bytes.Buffer
 	w := mirror.NewWriter(mirror.DefaultQueue)
 	w.Hello("/a", "/b")
+	w.Open(mirror.Peers{}).Chunk(mirror.FromClient, []byte("x"))
 	done := make(chan struct{})
 	close(done)
 	must(t, w.WriteTo(&stream, done))
 	r, h, err := mirror.NewReader(&stream)
 	must(t, err)
-	if err := New(Config{Log: slog.New(slog.DiscardHandler)}).Run(r, h); !errors.Is(err, ErrRelayGone) {
+	d := &closable{}
+	cfg := Config{Log: slog.New(slog.DiscardHandler), NewDecoder: func(func(*codec.Call)) Decoder { return d }}
+	if err := New(cfg).Run(r, h); !errors.Is(err, ErrRelayGone) {
 		t.Errorf("error %v", err)
 	}
+	if d.closed.IsZero() {
+		t.Error("calls that were cut with the relay are not told as lost")
+	}
 }
+
+// closable is a decoder that notes when its connection was closed.
+type closable struct{ closed time.Time }
+
+func (*closable) Write(codec.Side, time.Time, []byte) error { return nil }
+func (*closable) GiveUp(time.Time, *codec.GaveUp) error     { return nil }
+func (*closable) End(codec.Side, time.Time)                 {}
+func (*closable) Running() int                              { return 0 }
+func (*closable) OverLimit() uint64                         { return 0 }
+
+func (d *closable) Close(at time.Time) { d.closed = at }
 
 type slowSink struct{ release chan struct{} }
 
