@@ -11,8 +11,9 @@ import (
 type Ahead struct {
 	mu     sync.Mutex
 	ready  sync.Cond // something was read, or room was made, or it is closed
-	blocks [][]byte
-	off    int // read so far of blocks[0]
+	blocks [][]byte  // the last one is being read into
+	off    int       // given out so far of blocks[0]
+	spare  [][]byte  // to be used again
 	held   int
 	limit  int
 	err    error
@@ -23,7 +24,11 @@ type Ahead struct {
 // DefaultAhead is the bound of Ahead, in bytes.
 const DefaultAhead = 32 << 20
 
-const aheadBlock = 64 << 10
+const (
+	aheadBlock = 64 << 10
+	// aheadSpare bounds the blocks that are kept to be used again.
+	aheadSpare = 8
+)
 
 // NewAhead starts reading from in, to its end or error, which the reader gets
 // after all that was read before it. Close in to end it.
@@ -36,28 +41,53 @@ func NewAhead(in io.Reader, limit int) *Ahead {
 
 func (a *Ahead) readAhead(in io.Reader) {
 	defer close(a.done)
-	buf := make([]byte, aheadBlock)
 	for {
-		n, err := in.Read(buf)
-		if !a.add(buf[:n], err) {
+		room := a.room()
+		if room == nil {
+			return
+		}
+		n, err := in.Read(room)
+		if !a.add(n, err) {
 			return
 		}
 	}
 }
 
-// add copies p to the held bytes, waiting for room; false: there is no more to do.
-func (a *Ahead) add(p []byte, err error) bool {
+// room waits for room and returns it: what is free of the last block. Nobody
+// but the goroutine that reads ahead touches that. Nil: there is no more to do.
+func (a *Ahead) room() []byte {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for a.held+len(p) > a.limit && !a.closed {
+	for a.held >= a.limit && !a.closed {
 		a.ready.Wait()
 	}
-	if last := len(a.blocks) - 1; last >= 0 && cap(a.blocks[last])-len(a.blocks[last]) >= len(p) {
-		a.blocks[last] = append(a.blocks[last], p...)
-	} else if len(p) > 0 {
-		a.blocks = append(a.blocks, append(make([]byte, 0, max(len(p), aheadBlock/8)), p...))
+	if a.closed {
+		return nil
 	}
-	a.held += len(p)
+	last := len(a.blocks) - 1
+	switch {
+	case last == 0 && a.off == len(a.blocks[0]):
+		a.blocks[0], a.off = a.blocks[0][:0], 0
+	case last >= 0 && cap(a.blocks[last])-len(a.blocks[last]) >= aheadBlock/4:
+	case len(a.spare) > 0:
+		last++
+		a.blocks = append(a.blocks, a.spare[len(a.spare)-1])
+		a.spare = a.spare[:len(a.spare)-1]
+	default:
+		last++
+		a.blocks = append(a.blocks, make([]byte, 0, aheadBlock))
+	}
+	b := a.blocks[last]
+	return b[len(b):min(cap(b), len(b)+a.limit-a.held)]
+}
+
+// add takes n bytes that were read into the room; false: there is no more to do.
+func (a *Ahead) add(n int, err error) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	last := len(a.blocks) - 1
+	a.blocks[last] = a.blocks[last][:len(a.blocks[last])+n]
+	a.held += n
 	a.err = err
 	a.ready.Broadcast()
 	return err == nil && !a.closed
@@ -67,25 +97,25 @@ func (a *Ahead) add(p []byte, err error) bool {
 func (a *Ahead) Read(p []byte) (int, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for len(a.blocks) == 0 && a.err == nil && !a.closed {
+	for a.held == 0 && a.err == nil && !a.closed {
 		a.ready.Wait()
 	}
-	if len(a.blocks) == 0 || a.closed {
-		if a.closed {
-			return 0, io.ErrClosedPipe
-		}
+	switch {
+	case a.closed:
+		return 0, io.ErrClosedPipe
+	case a.held == 0:
 		return 0, a.err
+	}
+	if a.off == len(a.blocks[0]) {
+		if len(a.spare) < aheadSpare {
+			a.spare = append(a.spare, a.blocks[0][:0])
+		}
+		a.blocks[0] = nil
+		a.blocks, a.off = a.blocks[1:], 0
 	}
 	n := copy(p, a.blocks[0][a.off:])
 	a.off += n
 	a.held -= n
-	if a.off == len(a.blocks[0]) {
-		a.blocks[0] = nil
-		a.blocks, a.off = a.blocks[1:], 0
-		if len(a.blocks) == 0 {
-			a.blocks = nil
-		}
-	}
 	a.ready.Broadcast()
 	return n, nil
 }

@@ -25,6 +25,13 @@ type Conn struct {
 // Chunk mirrors bytes that were read in one direction. It copies p. To keep
 // cause before effect, call it before the bytes are passed on.
 func (c *Conn) Chunk(d Dir, p []byte) {
+	if c.chunk(d, p) {
+		c.w.help()
+	}
+}
+
+// chunk says whether the queue is crowded.
+func (c *Conn) chunk(d Dir, p []byte) (crowd bool) {
 	w := c.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -35,11 +42,12 @@ func (c *Conn) Chunk(d Dir, p []byte) {
 	}
 	if c.blind {
 		c.totals.Dropped += uint64(len(p))
-		return
+		return false
 	}
 	if !w.put(&Event{Kind: KindChunk, Conn: c.id, At: w.now(), Dir: d}, p) {
 		c.goBlind(len(p))
 	}
+	return w.raw != nil && w.q.used >= crowded
 }
 
 // End says that no more bytes come from this side.

@@ -11,8 +11,10 @@ import (
 
 // Reader is the tap's end.
 type Reader struct {
-	in  *bufio.Reader
-	buf []byte
+	in    *bufio.Reader
+	buf   []byte // the event
+	taken int    // of in's buffer, by the event
+	long  []byte // for events that do not fit it
 }
 
 // NewReader reads the stream's Hello from in. A relay of another version of
@@ -36,15 +38,20 @@ func NewReader(in io.Reader) (*Reader, Hello, error) {
 // error is io.EOF at the stream's end, io.ErrUnexpectedEOF where it ended
 // within an event, or wraps ErrFormat.
 func (r *Reader) Next() (Event, error) {
-	var head [lengthSize]byte
-	if _, err := io.ReadFull(r.in, head[:]); err != nil {
+	_, _ = r.in.Discard(r.taken) // they are buffered
+	r.taken = 0
+	head, err := r.in.Peek(lengthSize)
+	if err != nil {
+		if errors.Is(err, io.EOF) && len(head) > 0 {
+			err = io.ErrUnexpectedEOF
+		}
 		return Event{}, err
 	}
-	n := binary.BigEndian.Uint32(head[:])
+	n := int(binary.BigEndian.Uint32(head))
 	if n > MaxEvent {
 		return Event{}, fmt.Errorf("%w: event of %d bytes", ErrFormat, n)
 	}
-	if err := r.fill(int(n)); err != nil {
+	if err := r.fill(n); err != nil {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
@@ -53,19 +60,28 @@ func (r *Reader) Next() (Event, error) {
 	return parseEvent(r.buf)
 }
 
-// fill reads n bytes into buf, growing it by what really comes and not by what
-// the length claims.
+// fill has buf be the n bytes behind a length: within what is read already,
+// where they fit that, else in long, which is grown by what really comes and
+// not by what the length claims.
 func (r *Reader) fill(n int) error {
-	r.buf = r.buf[:0]
-	for len(r.buf) < n {
-		step := min(n-len(r.buf), 64<<10)
-		r.buf = slices.Grow(r.buf, step)
-		end := len(r.buf) + step
-		if _, err := io.ReadFull(r.in, r.buf[len(r.buf):end]); err != nil {
+	if lengthSize+n <= r.in.Size() {
+		b, err := r.in.Peek(lengthSize + n)
+		if err == nil {
+			r.buf, r.taken = b[lengthSize:], len(b)
+		}
+		return err
+	}
+	_, _ = r.in.Discard(lengthSize)
+	b := r.long[:0]
+	for len(b) < n {
+		step := min(n-len(b), 64<<10)
+		end := len(b) + step
+		b = slices.Grow(b, step)[:end]
+		if _, err := io.ReadFull(r.in, b[end-step:]); err != nil {
 			return err
 		}
-		r.buf = r.buf[:end]
 	}
+	r.buf, r.long = b, b
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -15,8 +16,12 @@ const (
 	// full queue can still say which connections it blinded.
 	controlRoom = 64 << 10
 	// linger is how long the writer gathers before it writes: a system call and
-	// a wake-up of the tap per chunk would cost the calls more than the copy.
-	linger = 2 * time.Millisecond
+	// a wake-up of the tap per chunk would cost the calls more than the copy, and
+	// so does a timer that ends too often.
+	linger = 10 * time.Millisecond
+	// crowded is when who fills the queue no longer leaves it to the writer: one
+	// write's worth, which is in the processor's cache still.
+	crowded = writeAtMost
 	// writeAtMost bounds one write, since room for more is made only after it:
 	// a write of all that is queued would leave a burst no room to go on.
 	writeAtMost = 128 << 10
@@ -37,13 +42,14 @@ type Writer struct {
 	owed     []*Conn // connections with something left to say that did not fit
 	blind    map[*Conn]struct{}
 	nextConn uint64
-	missed   Event  // owed too, if its Count is not 0
-	detached *Event // owed too, and last
-	stopped  bool   // no reader any more: count, keep nothing
-	scratch  []byte // an event's head, built under mu
+	missed   Event           // owed too, if its Count is not 0
+	detached *Event          // owed too, and last
+	stopped  bool            // no reader any more: count, keep nothing
+	scratch  []byte          // an event's head, built under mu
+	raw      syscall.RawConn // where it is written to, if that is a socket; nil before
 
+	leaving sync.Mutex    // held while bytes leave the queue; taken before mu
 	waiting chan struct{} // the queue holds something
-	filling chan struct{} // it is a quarter full: linger no longer
 }
 
 // NewWriter makes a writer with a queue of size bytes.
@@ -53,7 +59,6 @@ func NewWriter(size int) *Writer {
 		q:       queue{ring: make([]byte, max(size, 2*controlRoom))},
 		blind:   map[*Conn]struct{}{},
 		waiting: make(chan struct{}, 1),
-		filling: make(chan struct{}, 1),
 	}
 }
 
@@ -126,9 +131,6 @@ func (w *Writer) put(e *Event, data []byte) bool {
 	if before == 0 {
 		signal(w.waiting)
 	}
-	if mark := len(w.q.ring) / 4; before < mark && w.q.used >= mark {
-		signal(w.filling)
-	}
 	return true
 }
 
@@ -144,6 +146,15 @@ func signal(c chan struct{}) {
 // dropped. It is to be called once.
 func (w *Writer) WriteTo(out io.Writer, done <-chan struct{}) error {
 	defer w.stop()
+	if c, ok := out.(syscall.Conn); ok {
+		raw, err := c.SyscallConn()
+		if err != nil {
+			return fmt.Errorf("write to the tap: %w", err)
+		}
+		w.mu.Lock()
+		w.raw = raw
+		w.mu.Unlock()
+	}
 	tick := time.NewTicker(blindEvery)
 	defer tick.Stop()
 	for {
@@ -171,28 +182,7 @@ func (w *Writer) gather(done <-chan struct{}) {
 	defer t.Stop()
 	select {
 	case <-t.C:
-	case <-w.filling:
 	case <-done:
-	}
-}
-
-// drain writes until the queue is empty and nothing is owed.
-func (w *Writer) drain(out io.Writer) error {
-	for {
-		w.mu.Lock()
-		w.settle()
-		p := w.q.peek()
-		w.mu.Unlock()
-		if len(p) == 0 {
-			return nil
-		}
-		n, err := out.Write(p[:min(len(p), writeAtMost)])
-		w.mu.Lock()
-		w.q.discard(n)
-		w.mu.Unlock()
-		if err != nil {
-			return err
-		}
 	}
 }
 
