@@ -2,6 +2,8 @@
 # make demo       a fake node behind grpc-tap, one scene
 # make test       everything that CI runs (as root: against a real containerd too)
 # make e2e        the long ones: critest against containerd 2.x, directly and through grpc-tap
+# make bench      what it costs, beside direct, a plain relay, a grpc-go proxy and socat:
+#                 writes docs/benchmarks.md
 # make hang       an NFS mount that hangs for 125 s, through the CSI driver and grpc-tap
 # make fuzz       each fuzz target for FUZZTIME
 # make vuln       known vulnerabilities of what we link (asks the vulnerability database)
@@ -47,6 +49,9 @@ real:
 e2e: deps
 	sh test/lab/critest.sh
 
+bench: bin/grpc-tap
+	go run ./bench
+
 hang: deps
 	go test -tags long -count=1 -v -timeout 5m -run '^TestCSIMountHangs$$' ./test/e2e
 
@@ -57,4 +62,4 @@ clean:
 	rm -rf bin .cache
 
 FORCE:
-.PHONY: demo test deps lint unit fuzz real e2e hang vuln clean FORCE
+.PHONY: bench demo test deps lint unit fuzz real e2e hang vuln clean FORCE
