@@ -46,7 +46,10 @@ func (s *said) String() string {
 func (b *bench) start(name string, args ...string) (*process, error) {
 	p := &process{name: name, said: &said{}, cmd: exec.Command(args[0], args[1:]...)}
 	p.cmd.Stderr = p.said
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// Each in a session of its own, as services are, and as grpc-tap starts its
+	// relay: where the kernel schedules by session (sched_autogroup_enabled), one
+	// that shared ours would be compared with one that competes with us.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true}
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	if err != nil {
 		return nil, err
