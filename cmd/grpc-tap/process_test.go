@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -117,6 +118,34 @@ func TestTheRelayHoldsNothingOfItsStarter(t *testing.T) {
 	}
 	if env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid)); err != nil || len(env) > 0 {
 		t.Errorf("its environment is %q, %v", env, err)
+	}
+	_ = cmd.Process.Signal(os.Interrupt)
+	_ = cmd.Wait()
+	_ = r.Close()
+}
+
+// Neither process can leave a core dump, which would hold the bytes that pass:
+// the kernel gives the files in /proc/PID of such a process to root.
+func TestNoCoreDumps(t *testing.T) {
+	dir := t.TempDir()
+	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
+		_ = os.Chmod(d, 0o777) // for the test's own user, where we are root
+	}
+	r, w, _ := os.Pipe()
+	cmd := exec.Command(filepath.Join(binDir, "grpc-tap"), "proxy", "--listen", filepath.Join(dir, "tap"), "--upstream", filepath.Join(dir, "up"))
+	cmd.Dir, cmd.Stderr = "/", w
+	if os.Getuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = w.Close()
+	for name, pid := range map[string]int{"tap": cmd.Process.Pid, "relay": relayPID(t, bufio.NewReader(r))} {
+		var st unix.Stat_t
+		if err := unix.Stat(fmt.Sprintf("/proc/%d/maps", pid), &st); err != nil || st.Uid != 0 {
+			t.Errorf("the %s can be dumped: /proc/%d/maps is uid %d's, %v", name, pid, st.Uid, err)
+		}
 	}
 	_ = cmd.Process.Signal(os.Interrupt)
 	_ = cmd.Wait()
