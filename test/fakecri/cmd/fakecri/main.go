@@ -132,8 +132,10 @@ func kubelet(ctx context.Context, criPath, csiPath string, d, pollEvery time.Dur
 	}
 	defer k.Close()
 	say := func(line string) { fmt.Fprintln(stderr, "fakecri:", line) }
-	ctx, cancel := context.WithTimeout(ctx, d)
+	// Not WithTimeout: a deadline goes out with each call, and the server may see it pass before we do, which then looks like a failure.
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer time.AfterFunc(d, cancel).Stop()
 	var polling sync.WaitGroup
 	defer polling.Wait()
 	polling.Go(func() { k.PollUntil(ctx, pollEvery, say) })
