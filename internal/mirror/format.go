@@ -60,11 +60,15 @@ func appendEvent(b []byte, e *Event, dataLen int) []byte {
 	if e.Kind == KindDetached || e.Kind == KindMissed {
 		b = binary.BigEndian.AppendUint32(b, e.Count)
 	}
-	if e.Kind == KindServing || e.Kind == KindClose {
+	if e.hasText() {
 		b = append(b, e.Text[:min(len(e.Text), maxString)]...)
 	}
 	binary.BigEndian.PutUint32(b[start:], uint32(len(b)-start-lengthSize+dataLen))
 	return b
+}
+
+func (e *Event) hasText() bool {
+	return e.Kind == KindServing || e.Kind == KindClose || e.Kind == KindAway
 }
 
 func appendString(b []byte, s string) []byte {
@@ -93,7 +97,7 @@ func parseEvent(b []byte) (Event, error) {
 		}
 	case KindBlind, KindClose, KindMissed:
 		e.Totals = Totals{FromClient: f.u64(), FromServer: f.u64(), Dropped: f.u64()}
-	case KindDetached, KindServing:
+	case KindDetached, KindServing, KindAway:
 	default:
 		return Event{}, fmt.Errorf("%w: event kind %d", ErrFormat, e.Kind)
 	}
@@ -105,7 +109,7 @@ func parseEvent(b []byte) (Event, error) {
 		return Event{}, fmt.Errorf("%w: event of kind %d ends early", ErrFormat, e.Kind)
 	case e.Kind == KindChunk:
 		e.Data = f.rest
-	case e.Kind == KindServing || e.Kind == KindClose:
+	case e.hasText():
 		e.Text = string(f.rest)
 	case len(f.rest) > 0:
 		return Event{}, fmt.Errorf("%w: %d bytes too many in an event of kind %d", ErrFormat, len(f.rest), e.Kind)

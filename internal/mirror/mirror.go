@@ -15,7 +15,7 @@ import "time"
 
 // Version of the stream's format. Reader and writer must agree on it: they are
 // of one binary but for an upgrade's short while.
-const Version = 1
+const Version = 2
 
 // Dir is a direction of bytes on a relayed connection.
 type Dir uint8
@@ -41,7 +41,8 @@ type Kind uint8
 const (
 	// KindHello is the first event of every stream: who mirrors, and what.
 	KindHello Kind = 1 + iota
-	// KindServing: the path is bound, clients are accepted from here on.
+	// KindServing: the path is bound, clients are accepted from here on. It comes
+	// again after each Away.
 	KindServing
 	// KindOpen: a client was accepted.
 	KindOpen
@@ -60,6 +61,9 @@ const (
 	// KindMissed sums up connections that came and went while the queue had no
 	// room even to name them.
 	KindMissed
+	// KindAway: the path leads elsewhere, or to nobody, since its server
+	// restarts; the relay waits for it.
+	KindAway
 	kindEnd // not a kind: one past the last
 )
 
@@ -76,7 +80,7 @@ type Event struct {
 	Peers  Peers  // Open
 	Totals Totals // Blind, Close, Missed
 	// Text is why: Close (empty: it ended in the ordinary way), Serving (what
-	// the upstream answered to a probe; empty: it answers).
+	// the upstream answered to a probe; empty: it answers), Away.
 	Text string
 	// Count is the number of connections: that outlive a Detached; that were
 	// Missed.

@@ -311,6 +311,7 @@ func FuzzReader(f *testing.F) {
 		{Kind: KindClose, Conn: 1, Totals: Totals{1, 2, 3}, Text: "upstream"},
 		{Kind: KindDetached, Count: 3},
 		{Kind: KindMissed, Totals: Totals{1, 2, 3}, Count: 3},
+		{Kind: KindAway, Text: "the server is down"},
 	} {
 		e.At = at
 		b := appendEvent(nil, &e, 0)

@@ -62,6 +62,12 @@ func NewWriter(size int) *Writer {
 	}
 }
 
+// Discard makes a writer for a relay that no tap reads: it counts and keeps
+// nothing.
+func Discard() *Writer {
+	return &Writer{base: time.Now(), stopped: true, waiting: make(chan struct{}, 1)}
+}
+
 // now is wall time that does not jump: the start's wall clock plus what the
 // monotonic clock says has passed.
 func (w *Writer) now() time.Time { return w.base.Add(time.Since(w.base)) }
@@ -82,6 +88,9 @@ func (w *Writer) Serving(upstream error) {
 	}
 	w.say(e)
 }
+
+// Away says that the path is not served for the moment, and why.
+func (w *Writer) Away(why string) { w.say(&Event{Kind: KindAway, Text: why}) }
 
 // Detached says that no more clients are accepted, and how many remain. It
 // comes after everything that was owed by then.

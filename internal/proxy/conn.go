@@ -17,11 +17,15 @@ const chunk = 32 << 10
 
 // conn is one client and, once it is dialled, its upstream.
 type conn struct {
+	*Options
 	client *net.UnixConn
+	out    toClient // the way to client
+	who    Client
 	mirror *mirror.Conn
 
 	mu       sync.Mutex
 	upstream *net.UnixConn
+	ended    bool // one of the two sides has, by itself
 	aborted  bool
 	reason   string // why it ended, if in no ordinary way
 }
@@ -43,48 +47,77 @@ func (c *conn) relay(upstream *net.UnixConn) {
 }
 
 func (c *conn) clientToServer() { c.pump(mirror.FromClient, c.client, c.upstream) }
-func (c *conn) serverToClient() { c.pump(mirror.FromServer, c.upstream, c.client) }
+func (c *conn) serverToClient() { c.pump(mirror.FromServer, c.upstream, &c.out) }
 
 // pump copies one direction. The copy is mirrored before the bytes are passed
 // on, so that the mirror never holds an answer before its question.
-func (c *conn) pump(d mirror.Dir, from, to *net.UnixConn) {
+func (c *conn) pump(d mirror.Dir, from *net.UnixConn, to outlet) {
 	buf := make([]byte, chunk)
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
 			c.mirror.Chunk(d, buf[:n])
 			if _, werr := to.Write(buf[:n]); werr != nil {
-				if errors.Is(werr, net.ErrClosed) {
-					return // for the other direction's sake
-				}
-				if !errors.Is(werr, unix.EPIPE) && !errors.Is(werr, unix.ECONNRESET) {
-					// The kernel had no memory for it. Bytes are missing now, so
-					// there is no going on: both ends see the connection fail.
-					c.abort("write: " + cause(werr).Error())
-					return
-				}
-				// Nobody reads there any more. Say so to the sender in the way
-				// that the kernel would: its writes fail, it may still read. What
-				// it has queued is taken, or a write that waits for room would
-				// wait for good.
-				_ = from.CloseRead()
-				_, _ = io.Copy(io.Discard, from)
+				c.unwritable(from, werr)
 				return
 			}
+			c.Moved.Add(uint64(n))
 		}
-		switch {
-		case err == nil:
-			continue
-		case !errors.Is(err, io.EOF):
-			c.abort("") // reset by its peer, or closed for the other direction's sake
-		case gone(from):
-			c.mirror.End(d)
-			c.abort("")
-		default:
-			c.mirror.End(d)
-			_ = to.CloseWrite()
+		if err != nil {
+			c.unreadable(d, from, to, err)
+			return
 		}
+	}
+}
+
+// unwritable ends a direction whose bytes cannot be passed on.
+func (c *conn) unwritable(from *net.UnixConn, err error) {
+	if errors.Is(err, net.ErrClosed) {
+		return // for the other direction's sake
+	}
+	if !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
+		// The kernel had no memory for it. Bytes are missing now, so there is no
+		// going on: both ends see the connection fail.
+		c.abort("write: " + cause(err).Error())
 		return
+	}
+	// Nobody reads there any more. Say so to the sender in the way that the
+	// kernel would: its writes fail, it may still read. What it has queued is
+	// taken, or a write that waits for room would wait for good.
+	_ = from.CloseRead()
+	_, _ = io.Copy(io.Discard, from)
+}
+
+// unreadable ends a direction from which no more bytes come.
+func (c *conn) unreadable(d mirror.Dir, from *net.UnixConn, to outlet, err error) {
+	if c.endsFirst() && d == mirror.FromServer {
+		c.Lost()
+	}
+	switch {
+	case !errors.Is(err, io.EOF):
+		c.abort("") // reset by its peer, or closed for the other direction's sake
+	case gone(from):
+		c.mirror.End(d)
+		c.abort("")
+	default:
+		c.mirror.End(d)
+		_ = to.CloseWrite()
+	}
+}
+
+// endsFirst says whether no side has ended by itself before.
+func (c *conn) endsFirst() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first := !c.ended && !c.aborted
+	c.ended = true
+	return first
+}
+
+// sendOff asks the client to dial anew, as soon as that can be said.
+func (c *conn) sendOff() {
+	if err := c.out.ask(); err != nil {
+		c.abort("write: " + cause(err).Error())
 	}
 }
 

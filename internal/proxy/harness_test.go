@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -18,7 +19,16 @@ import (
 	"github.com/grpc-tap/grpc-tap/internal/mirror"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if path := os.Getenv(asClient); path != "" {
+		if err := beClient(path); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // bench is a relay in this process between a listener of the test's and the
 // test's clients, with a tap that the test plays.
@@ -144,7 +154,12 @@ func (b *bench) dial() *net.UnixConn {
 // pair is a client and the server's end of its connection.
 func (b *bench) pair() (client, server *net.UnixConn) {
 	b.t.Helper()
-	client = b.dial()
+	return b.dial(), b.accept()
+}
+
+// accept is the server's end of the client that dialled last.
+func (b *bench) accept() *net.UnixConn {
+	b.t.Helper()
 	for {
 		server, err := b.server.AcceptUnix()
 		if err != nil {
@@ -153,7 +168,7 @@ func (b *bench) pair() (client, server *net.UnixConn) {
 		b.t.Cleanup(func() { _ = server.Close() })
 		// The relay looked at its upstream once, and closed without a byte.
 		if !gone(server) {
-			return client, server
+			return server
 		}
 	}
 }

@@ -107,9 +107,9 @@ func clear(path string) error {
 	case fi.Mode().Type() != fs.ModeSocket:
 		return fmt.Errorf("there is a %s already; choose another path, or remove it if it is not needed", kind(fi.Mode()))
 	}
-	c, err := dial(path)
+	c, err := Dial(path)
 	if err == nil {
-		pid, exe := peer(c)
+		pid, exe := Peer(c)
 		_ = c.Close()
 		who := ""
 		if pid != 0 {
@@ -181,15 +181,15 @@ func (l *listener) imitate(upstream string) (done bool) {
 	return unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), st.Mode&0o777) == nil
 }
 
-// backlog takes the clients that have dialled and were not accepted, until
+// Backlog takes the clients that have dialled and were not accepted, until
 // there is none. It is for after the path was removed, when none can follow.
-func (l *listener) backlog() iter.Seq[*net.UnixConn] {
+func Backlog(lis *net.UnixListener) iter.Seq[*net.UnixConn] {
 	return func(yield func(*net.UnixConn) bool) {
-		raw, err := l.SyscallConn()
+		raw, err := lis.SyscallConn()
 		for err == nil {
 			fd, failed := -1, error(nil)
-			err = raw.Control(func(lis uintptr) {
-				fd, _, failed = unix.Accept4(int(lis), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+			err = raw.Control(func(at uintptr) {
+				fd, _, failed = unix.Accept4(int(at), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 			})
 			switch {
 			case err != nil, errors.Is(failed, unix.EAGAIN):

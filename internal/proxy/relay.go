@@ -1,20 +1,19 @@
 // Package proxy is the relay: bytes from one socket to the other, unchanged,
 // and a copy of them to the mirror.
 //
-// Its rules: one upstream connection per client connection; nothing is parsed;
-// a half-close passes as a half-close; nothing that the tap does or fails to do
-// is ever waited for. When the tap goes, the relay stops accepting, takes its
-// path away and relays what it has to its end.
+// Its rules: one upstream connection per client connection; a half-close passes
+// as a half-close; nothing that the tap does or fails to do is ever waited for.
+// Nothing is parsed but the frame headers toward the client, for the one frame
+// that is ever inserted: goaway.go says which, and when.
 package proxy
 
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,120 +21,77 @@ import (
 	"github.com/grpc-tap/grpc-tap/internal/mirror"
 )
 
-// Config is what a relay is told.
-type Config struct {
-	Listen   string // path to serve
-	Upstream string // path to dial
-	// Drain bounds how long connections may outlive a detach; 0: no bound.
-	Drain time.Duration
-	// Queue is the mirror queue's size in bytes; 0: mirror.DefaultQueue.
-	Queue int
+// Options is what a Relay is made of. All but Dial may be left out.
+type Options struct {
+	// Dial makes a connection to the upstream. After EAGAIN (its backlog is
+	// full) it is asked again for as long as the client waits.
+	Dial func() (*net.UnixConn, error)
+	// Mirror is told everything.
+	Mirror *mirror.Writer
+	// Moved counts the bytes relayed, both directions together. It is only ever
+	// added to, so it may lie in memory that processes share.
+	Moved *atomic.Uint64
+	// Probe says whether a process is a client that only asks whether we accept.
+	// It is closed at once, neither mirrored nor dialled for.
+	Probe func(pid uint32) bool
+	// Lost is told of an upstream that ended a connection before its client did,
+	// or could not be dialled. It may not block.
+	Lost func()
 }
 
-// Run serves cfg.Listen from when the tap says that it reads until the tap
-// closes its side or ctx is done; then it detaches, relays the connections
-// that remain to their end, closes tap, and returns.
-func Run(ctx context.Context, cfg Config, tap *net.UnixConn) error {
-	if cfg.Queue == 0 {
-		cfg.Queue = mirror.DefaultQueue
-	}
-	r := &relay{cfg: cfg, mirror: mirror.NewWriter(cfg.Queue), conns: map[*conn]struct{}{}}
-	r.mirror.Hello(cfg.Listen, cfg.Upstream)
-
-	done := make(chan struct{})
-	var watching, mirroring sync.WaitGroup
-	mirroring.Go(func() { r.writeMirror(tap, done) })
-	defer func() {
-		// What is queued is for a tap that reads; one that hangs is not waited for.
-		_ = tap.SetWriteDeadline(time.Now().Add(lastWords))
-		close(done)
-		mirroring.Wait()
-		_ = tap.Close()
-		watching.Wait()
-	}()
-
-	switch err := mirror.AwaitReady(tap); {
-	case errors.Is(err, io.EOF):
-		return nil // the tap thought better of it
-	case err != nil:
-		return err
-	}
-	lis, err := listen(cfg.Listen, cfg.Upstream)
-	if err != nil {
-		return err
-	}
-	if lis.is(cfg.Upstream) {
-		lis.remove()
-		_ = lis.Close()
-		return fmt.Errorf("listen on %s: the upstream %s leads back to it; name the runtime's or driver's own socket", cfg.Listen, cfg.Upstream)
-	}
-	r.mirror.Serving(probe(cfg.Upstream))
-
-	ctx, detach := context.WithCancel(ctx)
-	defer detach()
-	watching.Go(func() { watchTap(tap, detach) })
-	watching.Go(func() { lis.imitateSoon(ctx, cfg.Upstream) })
-	var accepting sync.WaitGroup
-	accepting.Go(func() { r.accept(ctx, lis) })
-	<-ctx.Done()
-
-	lis.remove()
-	_ = lis.SetDeadline(time.Now()) // ends accept
-	accepting.Wait()
-	// Who dialled before the path went is in the backlog: serve them too.
-	for client := range lis.backlog() {
-		r.begin(client)
-	}
-	_ = lis.Close()
-	r.mirror.Detached(r.remaining())
-	return r.drain()
+// Client is who dialled a connection.
+type Client struct {
+	PID  uint32
+	Exe  string
+	Kept bool // is not sent off, whatever SendOff is called for
 }
 
-const (
-	// lastWords is how long a tap has to read what the relay still had to say.
-	lastWords = time.Second
-	// imitateEvery is how often an upstream that was not there is looked for,
-	// for its mode and owner.
-	imitateEvery = time.Second
-)
+// Relay carries connections to one upstream, each to its end.
+type Relay struct {
+	opts Options
 
-// watchTap waits for the tap to close its side. The tap says nothing after its
-// Ready, so any end of the read is its detach or its death.
-func watchTap(tap io.Reader, detach func()) {
-	_, _ = io.Copy(io.Discard, tap)
-	detach()
+	mu       sync.Mutex
+	conns    map[*conn]struct{}
+	none     chan struct{}       // somebody waits for conns to be empty
+	sendsOff bool                // SendOff was called
+	told     map[uint32]struct{} // processes that were sent off
 }
 
-func (r *relay) writeMirror(tap *net.UnixConn, done <-chan struct{}) {
-	// An error means that the tap is gone; watchTap sees that too, and acts.
-	_ = r.mirror.WriteTo(tap, done)
-}
-
-// relay holds the connections of one listening path.
-type relay struct {
-	cfg    Config
-	mirror *mirror.Writer
-
-	mu     sync.Mutex
-	conns  map[*conn]struct{}
-	active sync.WaitGroup
+// New makes a relay without connections.
+func New(o Options) *Relay {
+	if o.Mirror == nil {
+		o.Mirror = mirror.Discard()
+	}
+	if o.Moved == nil {
+		o.Moved = new(atomic.Uint64)
+	}
+	if o.Probe == nil {
+		o.Probe = func(uint32) bool { return false }
+	}
+	if o.Lost == nil {
+		o.Lost = func() {}
+	}
+	return &Relay{opts: o, conns: map[*conn]struct{}{}, told: map[uint32]struct{}{}}
 }
 
 type acceptor interface {
 	AcceptUnix() (*net.UnixConn, error)
 }
 
-// accept serves clients until the listener's deadline passes or it is closed.
+// Accept serves clients until the listener's deadline passes or it is closed.
 // Any other error passes (descriptors or memory ran out), and clients must not
-// wait for good in the backlog of a path that nobody accepts on.
-func (r *relay) accept(ctx context.Context, lis acceptor) {
+// wait for good in the backlog of a path that nobody accepts on. ctx ends the
+// pause after such an error, and nothing else.
+func (r *Relay) Accept(ctx context.Context, lis *net.UnixListener) { r.accept(ctx, lis) }
+
+func (r *Relay) accept(ctx context.Context, lis acceptor) {
 	var pause backoff
 	for {
 		client, err := lis.AcceptUnix()
 		switch {
 		case err == nil:
 			pause = 0
-			r.begin(client)
+			r.Begin(client)
 		case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
 			return
 		default:
@@ -144,119 +100,163 @@ func (r *relay) accept(ctx context.Context, lis acceptor) {
 	}
 }
 
-// begin has a goroutine of its own serve one client to its end.
-func (r *relay) begin(client *net.UnixConn) {
-	c := &conn{client: client}
+// Begin has a goroutine of its own serve one client to its end.
+func (r *Relay) Begin(client *net.UnixConn) {
+	pid := peerPID(client)
+	if r.opts.Probe(pid) {
+		_ = client.Close()
+		return
+	}
+	exe := executable(pid)
+	c := &conn{Options: &r.opts, client: client, who: Client{PID: pid, Exe: exe, Kept: keeps(exe)}}
 	r.mu.Lock()
+	c.who.Kept = c.who.Kept || r.sendsOff && !r.mayTell(pid)
+	c.out = toClient{client: client, told: func() { r.tells(pid) }, asked: r.sendsOff}
+	c.out.frames.over = c.who.Kept
 	r.conns[c] = struct{}{}
 	r.mu.Unlock()
-	r.active.Go(func() {
-		r.serve(c)
-		r.mu.Lock()
-		delete(r.conns, c)
-		r.mu.Unlock()
-	})
+	go r.run(c)
 }
 
-func (r *relay) remaining() int {
+func (r *Relay) run(c *conn) {
+	r.serve(c)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.conns)
+	delete(r.conns, c)
+	if len(r.conns) == 0 && r.none != nil {
+		close(r.none)
+		r.none = nil
+	}
 }
 
-func (r *relay) serve(c *conn) {
-	peers := mirror.Peers{}
-	peers.ClientPID, peers.ClientExe = peer(c.client)
+func (r *Relay) serve(c *conn) {
 	upstream, err := r.dial(c)
+	peers := mirror.Peers{ClientPID: c.who.PID, ClientExe: c.who.Exe}
 	if err != nil {
 		// As without us: the client's connection fails at once. A dial that
 		// had failed in its hands ends as an end of file here.
-		m := r.mirror.Open(peers)
+		m := r.opts.Mirror.Open(peers)
 		c.abort("")
 		m.Close(mirror.Refused + err.Error())
 		return
 	}
-	peers.ServerPID, peers.ServerExe = peer(upstream)
-	c.mirror = r.mirror.Open(peers)
+	peers.ServerPID, peers.ServerExe = Peer(upstream)
+	c.mirror = r.opts.Mirror.Open(peers)
 	c.relay(upstream)
 }
 
 // dial connects to the upstream. While its backlog is full a dialler that
 // blocks would wait in connect(2), and so does the relay, for as long as its
 // client does.
-func (r *relay) dial(c *conn) (*net.UnixConn, error) {
+func (r *Relay) dial(c *conn) (*net.UnixConn, error) {
 	var pause backoff
 	for {
-		upstream, err := dial(r.cfg.Upstream)
-		if !errors.Is(err, unix.EAGAIN) || gone(c.client) {
-			return upstream, err
+		upstream, err := r.opts.Dial()
+		switch {
+		case err == nil:
+			return upstream, nil
+		case !errors.Is(err, unix.EAGAIN):
+			r.opts.Lost()
+			return nil, err
+		case gone(c.client):
+			return nil, err
 		}
 		pause.wait(context.Background())
 	}
 }
 
-// backoff is a pause that doubles from 1 ms to 250 ms.
-type backoff time.Duration
-
-func (b *backoff) wait(ctx context.Context) {
-	*b = min(max(2**b, backoff(time.Millisecond)), backoff(250*time.Millisecond))
-	t := time.NewTimer(time.Duration(*b))
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
+// Clients are those whose connections are open now, in no order.
+func (r *Relay) Clients() []Client {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make([]Client, 0, len(r.conns))
+	for c := range r.conns {
+		all = append(all, c.who)
 	}
+	return all
 }
 
-// drain waits for the connections that remain, at most cfg.Drain if that is set.
-func (r *relay) drain() error {
-	ended := make(chan struct{})
-	go func() { r.active.Wait(); close(ended) }()
-	var limit <-chan time.Time
-	if r.cfg.Drain > 0 {
-		t := time.NewTimer(r.cfg.Drain)
-		defer t.Stop()
-		limit = t.C
+// SendOff asks every client that is not to be kept to dial anew, by one GOAWAY:
+// each as soon as it can be told, and those too that begin from now on, but for
+// who was told and came back. It is for a relay that the path no longer leads
+// to; it does not wait.
+func (r *Relay) SendOff() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.sendsOff {
+		return
 	}
-	select {
-	case <-ended:
-	case <-limit:
-		r.mu.Lock()
-		for c := range r.conns {
-			c.abort("cut off: --drain passed")
+	r.sendsOff = true
+	for c := range r.conns {
+		if !c.who.Kept {
+			// It may have to wait, for a client that has no room. It ends with c.
+			go c.sendOff()
 		}
-		r.mu.Unlock()
-		<-ended
 	}
-	return nil
 }
 
-// probe asks whether the upstream answers, by a connection without a byte.
-func probe(path string) error {
-	c, err := dial(path)
-	if errors.Is(err, unix.EAGAIN) {
-		return nil // it has more clients waiting than it takes: it is there
-	}
-	if err != nil {
-		return err
-	}
-	return c.Close()
+// maxTold bounds the processes that are remembered.
+const maxTold = 1024
+
+// mayTell says whether a process may be told on a connection that began after
+// SendOff. One that was told and comes again cannot leave (it has the old socket
+// mounted): told each time, it would come back without end, and its calls with
+// it. Called with mu held.
+func (r *Relay) mayTell(pid uint32) bool {
+	_, again := r.told[pid]
+	return !again && len(r.told) < maxTold
 }
 
-func dial(path string) (*net.UnixConn, error) {
-	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, fmt.Errorf("dial %s: %w", path, cause(err))
+func (r *Relay) tells(pid uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.told) < maxTold {
+		r.told[pid] = struct{}{}
 	}
-	return c, nil
 }
 
-// cause is the system's own word within a net error, whose other words (the
-// operation, the network, the path) our messages say better.
-func cause(err error) error {
-	var no unix.Errno
-	if errors.As(err, &no) {
-		return no
+// Drain waits for all connections to end, and cuts them off after limit, if
+// that is not 0. It returns when none is left, or ctx is done. It is for when no
+// more begin.
+func (r *Relay) Drain(ctx context.Context, limit time.Duration) {
+	var cut <-chan time.Time
+	if limit > 0 {
+		t := time.NewTimer(limit)
+		defer t.Stop()
+		cut = t.C
 	}
-	return err
+	ended := r.ended()
+	for {
+		select {
+		case <-ended:
+			return
+		case <-ctx.Done():
+			return
+		case <-cut:
+			r.cutOff()
+		}
+	}
+}
+
+// ended is closed when there is no connection.
+func (r *Relay) ended() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.none == nil {
+		r.none = make(chan struct{})
+	}
+	none := r.none
+	if len(r.conns) == 0 {
+		close(none)
+		r.none = nil
+	}
+	return none
+}
+
+func (r *Relay) cutOff() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for c := range r.conns {
+		c.abort("cut off: --drain passed")
+	}
 }

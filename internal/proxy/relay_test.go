@@ -204,14 +204,18 @@ func TestNothingThatTheTapDoesHurts(t *testing.T) {
 		if err := mirror.Ready(b.tap); err != nil {
 			t.Fatal(err)
 		}
-		for {
-			if c, err := net.Dial("unix", b.listen); err == nil {
-				_ = c.Close()
-				break
-			}
+		client, err := Dial(b.listen)
+		for ; err != nil; client, err = Dial(b.listen) {
+			time.Sleep(time.Millisecond)
 		}
-		client, server := b.pair()
-		talk(t, client, server)
+		defer client.Close()
+		look, err := b.server.AcceptUnix() // the relay's, at its upstream
+		if err != nil {
+			t.Fatal(err)
+		}
+		readEnd(t, look)
+		_ = look.Close()
+		talk(t, client, b.accept())
 	})
 }
 

@@ -15,13 +15,13 @@ import (
 	"github.com/grpc-tap/grpc-tap/internal/mirror"
 )
 
-// failing accepts one client after an error that nobody expects.
-type failing struct {
+// refusing accepts one client after an error that nobody expects.
+type refusing struct {
 	errs   []error
 	client *net.UnixConn
 }
 
-func (f *failing) AcceptUnix() (*net.UnixConn, error) {
+func (f *refusing) AcceptUnix() (*net.UnixConn, error) {
 	if len(f.errs) > 0 {
 		err := f.errs[0]
 		f.errs = f.errs[1:]
@@ -40,8 +40,8 @@ func TestAcceptErrorsPass(t *testing.T) {
 	defer up.Close()
 	ours, theirs := socketPair(t)
 	defer ours.Close()
-	r := &relay{cfg: Config{Upstream: filepath.Join(dir, "up")}, mirror: mirror.NewWriter(0), conns: map[*conn]struct{}{}}
-	r.accept(context.Background(), &failing{errs: []error{unix.ENOBUFS, unix.EMFILE, unix.EPERM}, client: theirs})
+	r := New(Options{Dial: func() (*net.UnixConn, error) { return Dial(filepath.Join(dir, "up")) }})
+	r.accept(context.Background(), &refusing{errs: []error{unix.ENOBUFS, unix.EMFILE, unix.EPERM}, client: theirs})
 	server, err := up.AcceptUnix()
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +49,7 @@ func TestAcceptErrorsPass(t *testing.T) {
 	write(t, ours, "served")
 	read(t, server, 6)
 	_ = server.Close()
-	r.active.Wait()
+	r.Drain(context.Background(), 0)
 }
 
 // A write that fails though its reader is there has lost bytes: both ends see
@@ -59,7 +59,7 @@ func TestAWriteThatFailsCutsTheConnection(t *testing.T) {
 	server, ourServer := socketPair(t)
 	defer client.Close()
 	defer server.Close()
-	c := &conn{client: ourClient, mirror: mirror.NewWriter(0).Open(mirror.Peers{})}
+	c := &conn{Options: &New(Options{}).opts, client: ourClient, out: toClient{client: ourClient}, mirror: mirror.Discard().Open(mirror.Peers{})}
 	_ = ourClient.SetWriteDeadline(time.Now().Add(-time.Second)) // fails as ENOBUFS would
 	var relaying sync.WaitGroup
 	relaying.Go(func() { c.relay(ourServer) })

@@ -1,0 +1,26 @@
+package proxy
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// kept are the executables of clients that are never sent off, for they exit
+// when their connection is lost, after a clean GOAWAY too: CSI sidecars, by
+// csi-lib-utils' ExitOnConnectionLoss. Most have csi in their names (provisioner,
+// attacher, resizer, snapshotter, node-driver-registrar, health monitor, snapshot
+// metadata, csi-addons); these are the others, with such as have no need to exit
+// but share the pods of those that do.
+var kept = []string{
+	"driver-registrar",        // the registrar's first name
+	"node-driver-registrar",   // and its second
+	"livenessprobe",           // asks again by itself; its pod may not
+	"volume-modifier-for-k8s", // AWS
+}
+
+// keeps says whether a client is left alone. One that cannot be told is.
+func keeps(exe string) bool {
+	name, _ := strings.CutSuffix(filepath.Base(exe), " (deleted)") // its file was replaced
+	return exe == "" || strings.Contains(name, "csi") || slices.Contains(kept, name)
+}
