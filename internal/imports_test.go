@@ -22,12 +22,14 @@ var may = map[string]struct {
 }{
 	"internal/mirror":          {nil, "the relay links it: whatever it imports could hurt the traffic"},
 	"internal/proxy":           {[]string{"internal/mirror"}, "the process that carries the bytes holds no parser and no exporter"},
+	"internal/takeover":        {[]string{"internal/mirror", "internal/proxy"}, "it is the relay too, on a path in use: what it links is beside the traffic"},
 	"internal/codec":           {nil, "bytes in, calls out: it knows no process, no payload and no sink"},
 	"internal/codec/schema":    {nil, "what may be shown is decided from a message's bytes alone"},
 	"internal/call":            {nil, "every sink shares the record: what it imports, all of them do"},
 	"internal/identity":        {[]string{"internal/call", "internal/codec/schema"}, "it learns from calls and asks nobody"},
 	"internal/tap":             {[]string{"internal/mirror", "internal/codec", "internal/codec/schema", "internal/call", "internal/identity"}, "it hands records to sinks that it knows by one method"},
 	"internal/span":            {[]string{"internal/call"}, "sinks know the record and not each other"},
+	"internal/discover":        {nil, "it looks at the machine and changes nothing: it knows no relay and no takeover"},
 	"internal/view":            {[]string{"internal/call"}, "sinks know the record and not each other"},
 	"internal/view/term":       {[]string{"internal/call"}, "sinks know the record and not each other"},
 	"test/fakecri":             {nil, "a fake that shared code with the tap would share its mistakes"},
@@ -41,10 +43,11 @@ var onlyModules = map[string]struct {
 	noStd   []string
 	why     string
 }{
-	"internal/mirror": {nil, []string{"net/http", "encoding/json"}, "it is linked into the relay"},
-	"internal/proxy":  {[]string{"golang.org/x/sys"}, []string{"net/http", "encoding/json"}, "no protobuf, no OpenTelemetry, no HTTP server beside the traffic"},
-	"internal/codec":  {[]string{"golang.org/x/net", "golang.org/x/text"}, nil, "hpack and http2's constants; the decoder is ours, since it is pushed to"},
-	"internal/call":   {nil, nil, "every sink shares it"},
+	"internal/mirror":   {nil, []string{"net/http", "encoding/json"}, "it is linked into the relay"},
+	"internal/proxy":    {[]string{"golang.org/x/sys"}, []string{"net/http", "encoding/json"}, "no protobuf, no OpenTelemetry, no HTTP server beside the traffic"},
+	"internal/takeover": {[]string{"golang.org/x/sys"}, []string{"net/http"}, "as internal/proxy"},
+	"internal/codec":    {[]string{"golang.org/x/net", "golang.org/x/text"}, nil, "hpack and http2's constants; the decoder is ours, since it is pushed to"},
+	"internal/call":     {nil, nil, "every sink shares it"},
 }
 
 type pkg struct {

@@ -1,0 +1,55 @@
+package discover
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+)
+
+// Clients are the processes that hold a connection to the server whose
+// listening socket is bound to the file that lies at path now, by pid. Accepted
+// or not yet, the connection counts; one to a server that had the path before
+// does not.
+//
+// It takes root, the host's pid namespace, and a kernel with unix_diag. Where not
+// all could be seen, the error says so, beside those that were; of a client whose
+// process and network namespace are both hidden nothing is known.
+func Clients(path string) ([]Process, error) { return Config{}.clients(path) }
+
+func (c Config) clients(path string) ([]Process, error) {
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return nil, err
+	}
+	file, err := openSocket(path, readMounts())
+	if err != nil {
+		return nil, err
+	}
+	defer file.close()
+	theirs := map[uint32]bool{}
+	err = c.eachNamespace(func(socks []sock) bool {
+		for _, s := range socks {
+			if s.bound != file.bound {
+				continue
+			}
+			for _, ino := range append(s.waiting, s.peer) {
+				if ino != 0 {
+					theirs[ino] = true
+				}
+			}
+		}
+		return true
+	})
+	held, complete := holders(theirs)
+	if n := len(theirs) - len(held); n > 0 && !complete { // else they have hung up meanwhile
+		err = errors.Join(err, fmt.Errorf("the processes of %d of its connections could not be looked into; run as root", n))
+	}
+	if err != nil {
+		err = fmt.Errorf("who is connected to %s: %w", path, err)
+	}
+	var pids []int
+	for _, by := range held {
+		pids = append(pids, by...)
+	}
+	return processes(pids), err
+}
