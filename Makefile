@@ -4,6 +4,8 @@
 # make e2e        the long ones: critest against containerd 2.x, directly and through grpc-tap
 # make bench      what it costs, beside direct, a plain relay, a grpc-go proxy and socat:
 #                 writes docs/benchmarks.md
+# make soak       attach and detach 1,000 times, kill the relay 300 times, restart
+#                 containerd 100 times, under traffic: docs/operations.md has the result
 # make hang       an NFS mount that hangs for 125 s, through the CSI driver and grpc-tap
 # make fuzz       each fuzz target for FUZZTIME
 # make vuln       known vulnerabilities of what we link (asks the vulnerability database)
@@ -52,6 +54,9 @@ e2e: deps
 bench: bin/grpc-tap
 	go run ./bench
 
+soak: deps
+	SOAK=1 go test -count=1 -v -timeout 90m -run '^TestAttach(Cycles|RelayKilled|CgroupKilled|ContainerdRestarts|DriverRestarts)$$' ./test/e2e
+
 hang: deps
 	go test -tags long -count=1 -v -timeout 5m -run '^TestCSIMountHangs$$' ./test/e2e
 
@@ -62,4 +67,4 @@ clean:
 	rm -rf bin .cache
 
 FORCE:
-.PHONY: bench demo test deps lint unit fuzz real e2e hang vuln clean FORCE
+.PHONY: bench demo test deps lint unit fuzz real e2e soak hang vuln clean FORCE

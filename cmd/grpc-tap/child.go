@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/grpc-tap/grpc-tap/internal/proxy"
 )
 
 // child is a relay process and our end of its mirror.
@@ -20,13 +18,14 @@ type child struct {
 	cmd    *exec.Cmd
 	mirror *net.UnixConn
 	exited chan struct{} // closed when cmd.Wait has returned
+	silent chan struct{} // closed when nothing more is said: it and its guard have ended
 }
 
 // startRelay starts this binary as a relay in a session of its own, so that
 // neither a terminal's signals nor our death end it: it ends by its own rules.
 // It outlives us while clients are connected, so that it holds nothing of ours:
 // what it prints goes through us.
-func startRelay(cfg proxy.Config, stderr io.Writer) (*child, error) {
+func startRelay(args []string, stderr io.Writer) (*child, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("start the relay: %w", err)
@@ -39,18 +38,28 @@ func startRelay(cfg proxy.Config, stderr io.Writer) (*child, error) {
 	// Descriptors that our own parent left open must not live as long as a
 	// relay may: os/exec passes on all that are not marked so.
 	_ = unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
-	cmd := exec.Command(exe, "relay", "--listen", cfg.Listen, "--upstream", cfg.Upstream, "--drain", cfg.Drain.String())
+	// A pipe of our own: exec.Cmd's would have Wait wait for the guard too, which
+	// says what it says to the same one.
+	said, says, err := os.Pipe()
+	if err != nil {
+		_ = ours.Close()
+		return nil, fmt.Errorf("start the relay: %w", err)
+	}
+	defer says.Close()
+	cmd := exec.Command(exe, append([]string{"relay"}, args...)...)
 	cmd.Env = []string{} // ours may hold tokens for the collector
 	cmd.Dir = "/"        // ours may be on a file system to be unmounted
-	cmd.Stderr = &lines{to: stderr}
+	cmd.Stderr = says
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		_ = ours.Close()
+		_ = said.Close()
 		return nil, fmt.Errorf("start the relay (%s): %w", exe, err)
 	}
-	c := &child{cmd: cmd, mirror: ours, exited: make(chan struct{})}
+	c := &child{cmd: cmd, mirror: ours, exited: make(chan struct{}), silent: make(chan struct{})}
 	go c.reap()
+	go c.tell(said, stderr)
 	return c, nil
 }
 
@@ -59,12 +68,27 @@ func (c *child) reap() {
 	close(c.exited)
 }
 
-// wait waits for the process to exit, at most so long.
-func (c *child) wait(atMost time.Duration) bool {
+// tell passes on what the relay and its guard print. It takes everything,
+// whatever becomes of it, so that their pipe never fills.
+func (c *child) tell(said *os.File, to io.Writer) {
+	defer close(c.silent)
+	defer said.Close()
+	_, _ = io.Copy(&lines{to}, said)
+}
+
+type lines struct{ to io.Writer }
+
+func (l *lines) Write(p []byte) (int, error) {
+	_, _ = l.to.Write(p)
+	return len(p), nil
+}
+
+// within waits for something that closes a channel, at most so long.
+func within(atMost time.Duration, done <-chan struct{}) bool {
 	t := time.NewTimer(atMost)
 	defer t.Stop()
 	select {
-	case <-c.exited:
+	case <-done:
 		return true
 	case <-t.C:
 		return false
@@ -74,27 +98,26 @@ func (c *child) wait(atMost time.Duration) bool {
 // blame says why the mirror ended with err. A relay that could not begin has
 // said so itself by the time that it exits.
 func (c *child) blame(err error) error {
-	if !c.wait(goodbye) {
+	if !within(goodbye, c.exited) {
 		return fmt.Errorf("the relay (pid %d) does not answer: %w; if its clients hang, end it: kill -9 %[1]d", c.cmd.Process.Pid, err)
 	}
 	switch c.cmd.ProcessState.ExitCode() {
 	case 0:
 		return err // it ended because we did not understand it
 	case 1:
+		within(goodbye, c.silent)
 		return errSaid
 	}
-	return fmt.Errorf("the relay (pid %d) died: %v; its path is dead until grpc-tap is started again, connections were cut",
-		c.cmd.Process.Pid, c.cmd.ProcessState)
+	return &diedError{c.cmd.Process.Pid, c.cmd.ProcessState.String()}
 }
 
-// lines passes on what a relay prints. It takes everything, whatever becomes
-// of it, so that the relay's pipe never fills.
-type lines struct{ to io.Writer }
-
-func (l *lines) Write(p []byte) (int, error) {
-	_, _ = l.to.Write(p)
-	return len(p), nil
+// diedError is a relay's sudden death.
+type diedError struct {
+	pid int
+	how string
 }
+
+func (e *diedError) Error() string { return fmt.Sprintf("the relay (pid %d) died: %s", e.pid, e.how) }
 
 // mirrorBuffer is what the kernel may hold between the relay and us, in bytes;
 // it doubles it for its own use, which makes it about a message of the kubelet's

@@ -62,7 +62,7 @@ func runDemo(ctx context.Context, once bool, show *showFlags, stdout, stderr io.
 	}
 	var told story
 	s := session{
-		paths: paths, show: show, stdout: stdout, stderr: stderr, sink: &told,
+		paths: []endpoint{swapped(paths[0]), swapped(paths[1])}, show: show, stdout: stdout, stderr: stderr, sink: &told,
 		meanwhile: func(ctx context.Context) error {
 			return node.kubelet(ctx, paths[0].Listen, paths[1].Listen, once)
 		},

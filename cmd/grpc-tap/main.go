@@ -80,7 +80,8 @@ lines, JSON and OpenTelemetry spans.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &usageError{c.CommandPath(), err}
 	})
-	root.AddCommand(newDemo(), newProxy(), newRelay(), newDemoNode(), newVersion())
+	root.AddCommand(newAttach(), newDemo(), newDoctor(), newDiscover(), newProxy(), newRestore(),
+		newRelay(), newGuard(), newDemoNode(), newVersion())
 	return root
 }
 

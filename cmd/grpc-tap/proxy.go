@@ -38,7 +38,7 @@ The filters choose what is printed; spans are exported for every call.`,
 			if err := show.check(); err != nil {
 				return &usageError{c.CommandPath(), err}
 			}
-			s := session{paths: []proxy.Config{cfg}, show: &show, stdout: c.OutOrStdout(), stderr: c.ErrOrStderr()}
+			s := session{paths: []endpoint{swapped(cfg)}, show: &show, stdout: c.OutOrStdout(), stderr: c.ErrOrStderr()}
 			return s.run(c.Context())
 		},
 	}

@@ -3,15 +3,18 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"github.com/grpc-tap/grpc-tap/internal/proxy"
+	"github.com/grpc-tap/grpc-tap/internal/takeover"
 )
 
 // mirrorFD is where a relay finds its end of the mirror: the first descriptor
@@ -20,8 +23,9 @@ const mirrorFD = 3
 
 func newRelay() *cobra.Command {
 	var cfg proxy.Config
+	var take takeover.Config
 	c := &cobra.Command{
-		Use:   "relay --listen PATH --upstream PATH",
+		Use:   "relay {--listen PATH --upstream PATH | --take PATH}",
 		Short: "The process that carries the bytes; other commands start it",
 		Long: `relay carries the bytes between clients and upstream and mirrors them to the
 tap that started it, over the socket that it inherited as descriptor 3. Other
@@ -36,11 +40,43 @@ It ends when its tap has gone and its last connection is closed.`,
 			}
 			// A terminal's Ctrl-C and hang-up are the tap's to act on.
 			signal.Ignore(os.Interrupt, unix.SIGHUP)
-			return proxy.Run(c.Context(), cfg, tap)
+			if take.Path == "" {
+				return proxy.Run(c.Context(), cfg, tap)
+			}
+			take.Drain = cfg.Drain
+			take.Log = slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil))
+			return takeover.Run(c.Context(), take, tap)
 		},
 	}
 	pathFlags(c, &cfg)
+	swap := c.PreRunE
+	c.PreRunE = func(c *cobra.Command, args []string) error {
+		if take.Path != "" {
+			return nil
+		}
+		return swap(c, args)
+	}
+	takeFlags(c.Flags(), &take)
+	c.Flags().StringVar(&take.Path, "take", "", "`PATH` of a socket in use to take over")
 	return c
+}
+
+// takeFlags are the flags that attach and its relays share.
+func takeFlags(f *pflag.FlagSet, cfg *takeover.Config) {
+	f.BoolVar(&cfg.Unguarded, "unguarded", false, "do without the process that gives the paths back if the relay is killed")
+	f.StringVar(&cfg.StateDir, "state-dir", takeover.StateDir, "`DIR` of the kill switch (a file named disable there) and of what is known of relays that died")
+}
+
+// swapped is a path of grpc-tap's own.
+func swapped(cfg proxy.Config) endpoint {
+	return endpoint{path: cfg.Listen, relay: []string{"--listen", cfg.Listen, "--upstream", cfg.Upstream, "--drain", cfg.Drain.String()}}
+}
+
+// taking is a path in use.
+func taking(cfg takeover.Config) endpoint {
+	return endpoint{path: cfg.Path, taken: true, relay: []string{
+		"--take", cfg.Path, "--drain", cfg.Drain.String(), "--state-dir", cfg.StateDir, fmt.Sprintf("--unguarded=%t", cfg.Unguarded),
+	}}
 }
 
 // inheritedMirror makes a connection of the inherited descriptor.

@@ -30,9 +30,12 @@ type Config struct {
 	Sinks        []*Queue
 	Pods         *identity.Map // shared by the taps of a node; nil: one of its own
 	Log          *slog.Logger
-	// Serving is called when the relay has bound its path; upstream says why
-	// the upstream does not answer yet, "" where it does. May be nil.
+	// Serving is called when the relay has bound its path, and again after each
+	// Away; upstream says why the upstream does not answer yet, "" where it does.
+	// May be nil.
 	Serving func(h mirror.Hello, upstream string)
+	// Away is called when the relay has no path for a while, and why. May be nil.
+	Away func(h mirror.Hello, why string)
 	// NewDecoder is the test seam; nil: codec.NewConn.
 	NewDecoder func(ended func(*codec.Call)) Decoder
 }
@@ -127,6 +130,10 @@ func (t *Tap) Run(r *mirror.Reader, h mirror.Hello) error {
 			t.noAnswers = e.Text != ""
 			if t.cfg.Serving != nil {
 				t.cfg.Serving(h, e.Text)
+			}
+		case e.Kind == mirror.KindAway:
+			if t.cfg.Away != nil {
+				t.cfg.Away(h, e.Text)
 			}
 		case e.Kind == mirror.KindDetached:
 			t.stats.Remaining = int(e.Count)

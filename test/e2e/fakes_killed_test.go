@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
@@ -28,7 +29,13 @@ type load struct {
 	ctx    context.Context
 	active sync.WaitGroup
 	mu     sync.Mutex
-	failed []error
+	failed []failure
+}
+
+// failure is a call that did not succeed.
+type failure struct {
+	began time.Time
+	err   error
 }
 
 func newLoad(t testing.TB) *load {
@@ -42,9 +49,10 @@ func newLoad(t testing.TB) *load {
 func (l *load) add(call func(ctx context.Context) error) {
 	l.active.Go(func() {
 		for l.ctx.Err() == nil {
+			began := time.Now()
 			if err := call(context.WithoutCancel(l.ctx)); err != nil {
 				l.mu.Lock()
-				l.failed = append(l.failed, err)
+				l.failed = append(l.failed, failure{began, err})
 				l.mu.Unlock()
 			}
 			l.done.Add(1)
@@ -64,9 +72,17 @@ func (l *load) end() {
 	l.t.Helper()
 	l.stop()
 	l.active.Wait()
-	if len(l.failed) > 0 {
-		l.t.Errorf("%d of %d calls failed, the first: %v", len(l.failed), l.done.Load(), l.failed[0])
+	if failed := l.failures(); len(failed) > 0 {
+		l.t.Errorf("%d of %d calls failed, the first: %v", len(failed), l.done.Load(), failed[0].err)
 	}
+}
+
+// failures are those so far that were not taken yet.
+func (l *load) failures() (f []failure) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f, l.failed = l.failed, nil
+	return f
 }
 
 // held is a call that the server answers when it is told to.

@@ -33,6 +33,8 @@ type Runtime struct {
 	Socket  string
 	CTR     string // the ctr that goes with it
 	Version string // "1.6.20~ds1", "v2.4.2+unknown"
+
+	argv, env []string
 }
 
 // Containerd starts a containerd in a lab of its own and imports its images.
@@ -51,8 +53,8 @@ func (l *Lab) Containerd(o Options) *Runtime {
 	r := &Runtime{Lab: l, Socket: c.Socket, CTR: c.ctr, Version: c.version}
 	// containerd looks for shims in PATH, and Debian's would not do for 2.x.
 	env := append([]string{"PATH=" + filepath.Dir(c.binary) + ":" + os.Getenv("PATH")}, o.Env...)
-	r.Process = l.Start("containerd", env, c.binary, "--config", l.Write("containerd.toml", c.render(t)))
-	r.Process.Accepts(r.Socket, 30*time.Second)
+	r.env, r.argv = env, []string{c.binary, "--config", l.Write("containerd.toml", c.render(t))}
+	r.StartAgain()
 	for _, img := range append([]Image{Pause(t, PauseImage), Busybox(t, BusyboxImage)}, o.Images...) {
 		archive := l.Write("image.tar", string(img.Archive()))
 		if _, err := l.Run(c.ctr, "--address", r.Socket, "--namespace", "k8s.io", "images", "import", archive); err != nil {
@@ -61,6 +63,14 @@ func (l *Lab) Containerd(o Options) *Runtime {
 		os.Remove(archive)
 	}
 	return r
+}
+
+// StartAgain starts containerd once more after its process has ended, and waits
+// until it accepts.
+func (r *Runtime) StartAgain() {
+	r.Lab.t.Helper()
+	r.Process = r.Lab.Start("containerd", r.env, r.argv...)
+	r.Process.Accepts(r.Socket, 30*time.Second)
 }
 
 // containerd is what its configuration is rendered from.

@@ -1,0 +1,188 @@
+package takeover
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// guardian is the guard's process as its relay sees it. A nil one is none
+// (--unguarded).
+type guardian struct {
+	cmd     *exec.Cmd
+	control *control
+	exited  chan struct{} // closed when the process has
+	heard   chan message
+	ending  chan struct{} // closed when nobody listens to it any more
+	hearing sync.WaitGroup
+}
+
+// guardFD is where a guard finds its end of the control socket.
+const guardFD = 3
+
+// ControlSocket is the socket that a guard's process has inherited.
+func ControlSocket() *os.File { return os.NewFile(guardFD, "control") }
+
+// guarded has the guard hold t, and starts one if there is none.
+func (r *relay) guarded(t *taken) (err error) {
+	if r.cfg.Unguarded {
+		return nil
+	}
+	if r.guard == nil {
+		if r.guard, err = r.startGuard(t.pid); err != nil {
+			return fmt.Errorf("%s: no guard for it: %w", r.cfg.Path, err)
+		}
+		r.guardPID.Store(int32(r.guard.cmd.Process.Pid))
+	}
+	if err = t.tell(r.guard.control); err == nil {
+		err = r.guard.await()
+	}
+	if err != nil {
+		return fmt.Errorf("%s: its guard can't guard it: %w", r.cfg.Path, err)
+	}
+	return nil
+}
+
+// answerWithin is how long a guard may take to answer.
+const answerWithin = 10 * time.Second
+
+// startGuard starts this binary as a guard of the server's path.
+func (r *relay) startGuard(server int) (*guardian, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	ours, theirs, err := controlPair()
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	self, err := unix.PidfdOpen(os.Getpid(), unix.PIDFD_NONBLOCK)
+	if err != nil {
+		ours.close()
+		return nil, fmt.Errorf("open a pidfd (Linux 5.10 or newer is needed): %w", err)
+	}
+	defer unix.Close(self)
+	cmd := exec.Command(exe, "guard")
+	cmd.Env, cmd.Dir, cmd.Stderr = []string{}, "/", os.Stderr
+	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		ours.close()
+		return nil, err
+	}
+	g := &guardian{cmd: cmd, control: ours, exited: make(chan struct{}), heard: make(chan message), ending: make(chan struct{})}
+	go g.reap()
+	g.hearing.Go(g.listen)
+	c := charge{path: r.place.path, server: server, relay: os.Getpid(), stateDir: r.cfg.StateDir}
+	err = ours.say(sayWatch, c.text(), r.place.fd(), int(r.lock.file.Fd()), int(r.progress.file.Fd()), self)
+	if err == nil {
+		err = g.await()
+	}
+	if err != nil {
+		g.end()
+		return nil, err
+	}
+	return g, nil
+}
+
+func (g *guardian) reap() {
+	_ = g.cmd.Wait()
+	close(g.exited)
+}
+
+func (g *guardian) listen() {
+	for {
+		m, err := g.control.hear()
+		if err != nil {
+			return // it has ended, or we close
+		}
+		m.close()
+		select {
+		case g.heard <- m:
+		case <-g.ending:
+			return
+		}
+	}
+}
+
+// await waits for the answer to what was said.
+func (g *guardian) await() error {
+	t := time.NewTimer(answerWithin)
+	defer t.Stop()
+	select {
+	case m := <-g.heard:
+		switch {
+		case m.kind == sayNo:
+			return errors.New(m.text)
+		case m.kind != sayOK:
+			return fmt.Errorf("it answered %q", m.kind)
+		}
+		return nil
+	case <-g.exited:
+		return fmt.Errorf("it ended: %v", g.cmd.ProcessState)
+	case <-t.C:
+		return errors.New("it does not answer")
+	}
+}
+
+func (g *guardian) say(k kind) {
+	if g != nil {
+		_ = g.control.say(k, "") // one that is gone is seen by its exit
+	}
+}
+
+func (g *guardian) hear() <-chan message {
+	if g == nil {
+		return nil
+	}
+	return g.heard
+}
+
+func (g *guardian) dead() <-chan struct{} {
+	if g == nil {
+		return nil
+	}
+	return g.exited
+}
+
+// end lets the guard go. It holds nothing any more, and ends.
+func (g *guardian) end() {
+	if g == nil {
+		return
+	}
+	close(g.ending)
+	g.control.close()
+	g.hearing.Wait()
+}
+
+// guardDeaths within deathsWithin, and something is wrong on this node that the
+// next guard would not survive either.
+const guardDeaths = 3
+
+// reguard starts another guard in the place of one that died.
+func (r *relay) reguard() error {
+	state := r.guard.cmd.ProcessState
+	r.guard.end()
+	r.guard = nil
+	r.guardPID.Store(0)
+	now := time.Now()
+	r.unguarded = append(r.unguarded, now)
+	if n := len(r.unguarded); n >= guardDeaths && now.Sub(r.unguarded[n-guardDeaths]) < deathsWithin {
+		return fmt.Errorf("%d died within %v, the last: %v", guardDeaths, deathsWithin, state)
+	}
+	if !r.held {
+		return nil // the next taking starts one
+	}
+	if err := r.guarded(r.last.Load()); err != nil {
+		return err
+	}
+	r.log.Warn("the guard died, and another has taken its place", "state", state)
+	return nil
+}

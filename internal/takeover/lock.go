@@ -1,0 +1,159 @@
+package takeover
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/grpc-tap/grpc-tap/internal/proxy"
+)
+
+// lock is the file beside a path that says who has taken it: its pid, and the
+// lock itself, which is the relay's and its guard's together, and gone with the
+// last of them.
+type lock struct {
+	place *Place
+	file  *os.File
+}
+
+func (p *Place) lockName() string { return p.neighbour(".lock") }
+
+// lock takes the lock, or says who has it.
+func (p *Place) lock() (*lock, error) {
+	for {
+		fd, err := unix.Openat(p.fd(), p.lockName(), unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("%s: create the lock file %s: %w%s", p.path, p.name(p.lockName()), err, mend(err, p))
+		}
+		l := &lock{place: p, file: os.NewFile(uintptr(fd), p.name(p.lockName()))}
+		if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			defer l.file.Close()
+			return nil, fmt.Errorf("%s: another grpc-tap is on it (%s); end that first, or `grpc-tap restore %s`", p.path, l.holder(), p.path)
+		}
+		// It may have been removed by its last holder since it was opened.
+		if l.isOurs() {
+			if err := l.sign(); err != nil {
+				l.release()
+				return nil, fmt.Errorf("%s: write the lock file %s: %w%s", p.path, l.file.Name(), cause(err), mend(err, p))
+			}
+			return l, nil
+		}
+		_ = l.file.Close()
+	}
+}
+
+func (l *lock) sign() error {
+	if err := l.file.Truncate(0); err != nil {
+		return err
+	}
+	_, err := l.file.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	return err
+}
+
+func (l *lock) holder() string {
+	b := make([]byte, 32)
+	n, _ := l.file.ReadAt(b, 0)
+	if pid, err := strconv.Atoi(strings.TrimSpace(string(b[:n]))); err == nil && pid > 0 {
+		return fmt.Sprintf("pid %d", pid)
+	}
+	return "its pid is not known yet"
+}
+
+// isOurs says whether the lock file is the one that we hold.
+func (l *lock) isOurs() bool {
+	var st, now unix.Stat_t
+	return unix.Fstat(int(l.file.Fd()), &st) == nil &&
+		unix.Fstatat(l.place.fd(), l.place.lockName(), &now, unix.AT_SYMLINK_NOFOLLOW) == nil &&
+		st.Dev == now.Dev && st.Ino == now.Ino
+}
+
+// release removes the lock file and unlocks: no holder is left.
+func (l *lock) release() {
+	if l.isOurs() {
+		_ = unix.Unlinkat(l.place.fd(), l.place.lockName(), 0)
+	}
+	_ = l.file.Close()
+}
+
+// Holder is the pid of the process that has taken the path; 0: nobody has.
+func (p *Place) Holder() int {
+	fd, err := unix.Openat(p.fd(), p.lockName(), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0
+	}
+	f := os.NewFile(uintptr(fd), p.lockName())
+	defer f.Close()
+	if unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) == nil {
+		return 0
+	}
+	b := make([]byte, 32)
+	n, _ := f.Read(b)
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:n])))
+	return max(pid, 1) // held, by whomever
+}
+
+// removeStaleLock removes the lock file of processes that are gone. Those that
+// are about to end, since the path was restored or they were killed, get a moment.
+func (p *Place) removeStaleLock() {
+	for end := time.Now().Add(directoryWait); ; time.Sleep(directoryWait / 200) {
+		if _, err := os.Lstat(p.at(p.lockName())); err != nil {
+			return
+		}
+		if l, err := p.lock(); err == nil {
+			l.release()
+			return
+		}
+		if time.Now().After(end) {
+			return // it is somebody's
+		}
+	}
+}
+
+// directoryWait is how long another of our processes may hold the directory. It
+// does so for a few system calls.
+const directoryWait = time.Second
+
+// exclusive keeps two of our processes from exchanging the same names at once:
+// by a lock on the directory itself, which leaves no file. Whoever gives a path
+// back goes on without it in the end (patient false): another that stands still
+// in there must not keep the node from its socket, and every step checks what
+// it moved.
+func (p *Place) exclusive(patient bool) (unlock func(), err error) {
+	d, err := os.Open(p.at("."))
+	if err != nil {
+		return nil, fmt.Errorf("%s: open its directory: %w%s", p.path, cause(err), advice(err))
+	}
+	for end := time.Now().Add(directoryWait); ; time.Sleep(directoryWait / 200) {
+		err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return func() { _ = d.Close() }, nil
+		case time.Now().Before(end):
+		case patient:
+			_ = d.Close()
+			return nil, fmt.Errorf("%s: lock directory %s: %w; another process holds it (lslocks names it)", p.path, filepath.Dir(p.path), err)
+		default:
+			_ = d.Close()
+			return func() {}, nil
+		}
+	}
+}
+
+// mend is what to do about an error of making a file beside the path.
+func mend(err error, p *Place) string {
+	switch {
+	case errors.Is(err, unix.EROFS):
+		return fmt.Sprintf("; %s is read-only: make it writable", filepath.Dir(p.path))
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fmt.Sprintf("; free some space (df -h -i %s)", filepath.Dir(p.path))
+	case errors.Is(err, unix.ENAMETOOLONG):
+		return fmt.Sprintf("; the name %q is too long for names beside it (at most %d bytes)", p.base, proxy.MaxPath)
+	}
+	return advice(err)
+}

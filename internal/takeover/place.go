@@ -1,0 +1,256 @@
+package takeover
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/grpc-tap/grpc-tap/internal/proxy"
+)
+
+// Place is the path of a socket: its directory, held open, and its name there.
+// All that is done to it goes by the open directory, so that it stays the same
+// one whatever is renamed above it, and so that names may be longer than
+// sun_path's 107 bytes.
+type Place struct {
+	path string // as resolved: no link leads elsewhere
+	base string
+	dir  *os.File
+	// step is called before each system call that changes the directory or
+	// decides about it. Tests act for a runtime there. Nil: nothing is.
+	step func(call string)
+}
+
+// Open finds the place that path leads to, over links too.
+func Open(path string) (*Place, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	// The file itself may be absent (its runtime is down); its directory not.
+	if real, err := filepath.EvalSymlinks(abs); err == nil {
+		abs = real
+	} else if real, derr := filepath.EvalSymlinks(filepath.Dir(abs)); derr == nil {
+		abs = filepath.Join(real, filepath.Base(abs))
+	}
+	dir, base := filepath.Split(abs)
+	d, err := os.OpenFile(dir, unix.O_DIRECTORY|unix.O_RDONLY, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%s: there is no directory %s", path, dir)
+	case err != nil:
+		return nil, fmt.Errorf("%s: open its directory: %w%s", path, cause(err), advice(err))
+	}
+	return &Place{path: abs, base: base, dir: d}, nil
+}
+
+// Close lets go of the directory.
+func (p *Place) Close() { _ = p.dir.Close() }
+
+// Path is the resolved path.
+func (p *Place) Path() string { return p.path }
+
+// moved says whether the path's directory is no longer the one held open.
+func (p *Place) moved() bool {
+	var now, held unix.Stat_t
+	return unix.Stat(filepath.Dir(p.path), &now) != nil || unix.Fstat(p.fd(), &held) != nil ||
+		now.Dev != held.Dev || now.Ino != held.Ino
+}
+
+func (p *Place) fd() int { return int(p.dir.Fd()) }
+
+// at is a path of the name in the held directory, short enough for sun_path.
+func (p *Place) at(name string) string { return fmt.Sprintf("/proc/self/fd/%d/%s", p.fd(), name) }
+
+func (p *Place) before(call string) {
+	if p.step != nil {
+		p.step(call)
+	}
+}
+
+// id is which file it is. The inode's number is not enough: ext4 gives a freed
+// one to the very next file, and a restarted driver's socket would then pass for
+// that of a relay that was killed. generation differs between the two; it is
+// taken from the file's handle, and 0 where the file system has none.
+type id struct {
+	dev, ino   uint64
+	generation uint32
+}
+
+func (i id) String() string { return fmt.Sprintf("%x-%x", i.ino, i.generation) }
+
+// file is what a name leads to. Its descriptor (O_PATH) keeps the inode from
+// being freed and used again, and can be dialled whatever becomes of its name.
+type file struct {
+	id
+	*os.File
+	mode     uint32 // of stat(2), type included
+	uid, gid int
+}
+
+func (f *file) socket() bool { return f != nil && f.mode&unix.S_IFMT == unix.S_IFSOCK }
+
+// proc is a path of the file itself, under no name of its own.
+func (f *file) proc() string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
+
+func (f *file) close() {
+	if f != nil {
+		_ = f.Close()
+	}
+}
+
+// alive says whether somebody listens there. Only a refusal says no: a backlog
+// that is full is alive.
+func (f *file) alive() bool {
+	if !f.socket() {
+		return false
+	}
+	c, err := f.dial()
+	if err != nil {
+		return errors.Is(err, unix.EAGAIN)
+	}
+	_ = c.Close()
+	return true
+}
+
+func (f *file) dial() (*net.UnixConn, error) { return proxy.Dial(f.proc()) }
+
+// look opens what is at name; nil and no error where nothing is.
+func (p *Place) look(name string) (*file, error) {
+	p.before("look " + name)
+	fd, err := unix.Openat(p.fd(), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look at %s: %w", p.name(name), err)
+	}
+	f := &file{File: os.NewFile(uintptr(fd), name)}
+	if err := f.identify(); err != nil {
+		f.close()
+		return nil, fmt.Errorf("look at %s: %w", p.name(name), err)
+	}
+	return f, nil
+}
+
+func (f *file) identify() error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return err
+	}
+	f.mode, f.uid, f.gid = st.Mode, int(st.Uid), int(st.Gid)
+	f.dev, f.ino = st.Dev, st.Ino
+	if h, _, err := unix.NameToHandleAt(int(f.Fd()), "", unix.AT_EMPTY_PATH); err == nil {
+		f.generation = fnv32(h.Bytes())
+	}
+	return nil
+}
+
+// fnv32 is FNV-1a.
+func fnv32(p []byte) uint32 {
+	sum := uint32(2166136261)
+	for _, b := range p {
+		sum = (sum ^ uint32(b)) * 16777619
+	}
+	return sum
+}
+
+func (p *Place) name(name string) string { return filepath.Join(filepath.Dir(p.path), name) }
+
+// Names beside the path. They begin with a dot, since the kubelet takes every
+// other socket in plugins_registry for a plugin's.
+const mark = ".grpc-tap"
+
+func (p *Place) neighbour(suffix string) string { return "." + p.base + mark + suffix }
+
+// asideName is a name that nobody else uses.
+func (p *Place) asideName() string {
+	b := make([]byte, 6)
+	_, _ = rand.Read(b) // never fails (crypto/rand)
+	return p.neighbour("-aside-" + hex.EncodeToString(b))
+}
+
+// neighbours lists what of ours lies beside the path, the lock file excepted.
+func (p *Place) neighbours() ([]string, error) {
+	d, err := os.Open(p.at("."))
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", filepath.Dir(p.path), cause(err))
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", filepath.Dir(p.path), cause(err))
+	}
+	var ours []string
+	for _, n := range names {
+		if strings.HasPrefix(n, p.neighbour("-")) {
+			ours = append(ours, n)
+		}
+	}
+	return ours, nil
+}
+
+func (p *Place) exchange(a, b string) error {
+	p.before("exchange")
+	return unix.Renameat2(p.fd(), a, p.fd(), b, unix.RENAME_EXCHANGE)
+}
+
+// rename never replaces anything.
+func (p *Place) rename(from, to string) error {
+	p.before("rename")
+	return unix.Renameat2(p.fd(), from, p.fd(), to, unix.RENAME_NOREPLACE)
+}
+
+// remove deletes name if it is still the file that was looked at. It is taken
+// aside first: what a name leads to may change between a look and an unlink,
+// what was taken aside can't. false: it was another, and is where it was.
+func (p *Place) remove(name string, was id) (bool, error) {
+	aside := p.asideName()
+	switch err := p.rename(name, aside); {
+	case errors.Is(err, unix.ENOENT):
+		return true, nil
+	case err != nil:
+		return false, fmt.Errorf("remove %s: %w", p.name(name), err)
+	}
+	f, err := p.look(aside)
+	if err != nil {
+		return false, err
+	}
+	defer f.close()
+	if f != nil && f.id == was {
+		p.before("unlink")
+		if err := unix.Unlinkat(p.fd(), aside, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+			return false, fmt.Errorf("remove %s: %w", p.name(aside), err)
+		}
+		return true, nil
+	}
+	if err := p.rename(aside, name); err != nil && !errors.Is(err, unix.ENOENT) {
+		return false, fmt.Errorf("put %s back to %s: %w", p.name(aside), p.name(name), err)
+	}
+	return false, nil
+}
+
+// cause is the system's own word within an error whose other words our
+// messages say better.
+func cause(err error) error {
+	var no unix.Errno
+	if errors.As(err, &no) {
+		return no
+	}
+	return err
+}
+
+func advice(err error) string {
+	if errors.Is(err, fs.ErrPermission) {
+		return "; run grpc-tap as root"
+	}
+	return ""
+}

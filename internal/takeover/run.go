@@ -1,0 +1,185 @@
+package takeover
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/grpc-tap/grpc-tap/internal/proxy"
+)
+
+// Config is what a relay that takes a path over is told.
+type Config struct {
+	Path string // of the socket in use
+	// Drain bounds how long connections may outlive a detach; 0: no bound.
+	Drain    time.Duration
+	StateDir string // "": StateDir
+	// Unguarded: nobody restores the path if the relay is killed.
+	Unguarded bool
+	Log       *slog.Logger
+}
+
+const (
+	// settle is how long a path must be at rest before it is taken again: a
+	// runtime binds it, then sets its mode and its owner.
+	settle = 200 * time.Millisecond
+	// lookEvery is how often the kill switch and the path are looked at. The
+	// path's events come by inotify; this is for those that the kernel dropped.
+	lookEvery = time.Second
+)
+
+// Run takes cfg.Path over as soon as the tap says that it reads, and gives it
+// back when the tap closes its side or ctx is done. Meanwhile it follows the
+// server's restarts. It returns when the last connection has ended.
+func Run(ctx context.Context, cfg Config, conn *net.UnixConn) (err error) {
+	if cfg.StateDir == "" {
+		cfg.StateDir = StateDir
+	}
+	tap := proxy.NewTap(conn, 0)
+	defer tap.Close()
+	tap.Mirror.Hello(cfg.Path, "")
+	switch err := tap.AwaitReady(); {
+	case errors.Is(err, io.EOF):
+		return nil // the tap thought better of it
+	case err != nil:
+		return err
+	}
+	r := &relay{cfg: cfg, log: cfg.Log.With("path", cfg.Path), mirror: tap.Mirror, noServer: make(chan struct{}, 1)}
+	defer r.close()
+	if err := r.open(); err != nil {
+		return err
+	}
+	if err := r.take(); err != nil {
+		return err
+	}
+	ctx, detach := context.WithCancel(ctx)
+	defer detach()
+	var watching sync.WaitGroup
+	watching.Go(func() { tap.AwaitGone(); detach() })
+	defer watching.Wait()
+	defer tap.Close()
+	why := r.run(ctx)
+	r.detach(why)
+	return nil
+}
+
+// run keeps the path, or waits for it, until there is a reason to end: it
+// returns that, "" if it was asked to.
+func (r *relay) run(ctx context.Context) (why string) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	rest := time.NewTimer(settle) // until a path that changed is at rest
+	defer rest.Stop()
+	for {
+		var server bool // there is a reason to ask whether it answers
+		select {
+		case <-ctx.Done():
+			return ""
+		case m := <-r.guard.hear():
+			if m.kind == sayHung {
+				return r.hung()
+			}
+			continue
+		case <-r.guard.dead():
+			if err := r.reguard(); err != nil {
+				return "it has no guard any more: " + err.Error()
+			}
+			continue
+		case <-r.server.end():
+			r.server.close()
+			r.server = nil
+			server = true
+		case <-r.noServer:
+			server = true
+		case <-r.watch.C:
+			r.changed = time.Now()
+			rest.Reset(settle)
+		case <-tick.C:
+			if err := Disabled(r.cfg.StateDir); err != nil {
+				return err.Error()
+			}
+			server = r.server == nil // whose end nothing else would tell
+		case <-rest.C:
+		}
+		if why := r.look(server); why != "" {
+			return why
+		}
+	}
+}
+
+// look acts on how the path stands. A reason to end is returned.
+func (r *relay) look(server bool) (why string) {
+	if r.place.moved() {
+		return "its directory is gone"
+	}
+	if !r.held {
+		if time.Since(r.changed) >= settle {
+			r.retake()
+		}
+		return ""
+	}
+	switch s, err := r.last.Load().state(); {
+	case err != nil:
+		return err.Error()
+	case s == returned:
+		return r.returned()
+	case s == lost:
+		r.release("the server took its path back")
+	case server && !r.last.Load().server.alive():
+		r.release("the server is down")
+	default:
+		if err := r.last.Load().follow(); err != nil {
+			r.log.Warn("its path's new mode or owner can't be kept", "cause", err)
+		}
+	}
+	return ""
+}
+
+func (r *relay) hung() (why string) {
+	r.guard.say(sayAlive)
+	return "it did not run for a while, and its guard gave the path back"
+}
+
+// returned says who gave the path back. A guard has said so before it did.
+func (r *relay) returned() (why string) {
+	t := time.NewTimer(settle)
+	defer t.Stop()
+	select {
+	case m := <-r.guard.hear():
+		if m.kind == sayHung {
+			return r.hung()
+		}
+	case <-t.C:
+	}
+	return "somebody gave the path back"
+}
+
+// release lets go of a path that is no longer ours to serve: its server is
+// down, or was, and has bound it anew. A path without a server must not answer.
+func (r *relay) release(why string) {
+	r.refuse()
+	r.held, r.away = false, time.Now()
+	if _, err := r.place.Undo(false); err != nil {
+		r.log.Warn("something of ours is left beside it", "cause", err)
+	}
+	r.guard.say(sayReleased)
+	r.server.close()
+	r.server = nil
+	r.mirror.Away(why)
+}
+
+// retake takes the path again, if there is a server.
+func (r *relay) retake() {
+	if err := r.take(); err != nil && !r.said && time.Since(r.away) > patience {
+		r.said = true
+		r.log.Info("still waiting for its server", "cause", err)
+	}
+}
+
+// patience is how long a server's restart may take before it is said why its
+// path is not taken again.
+const patience = 10 * time.Second

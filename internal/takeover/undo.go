@@ -1,0 +1,198 @@
+package takeover
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Result says what an Undo found and did.
+type Result uint8
+
+const (
+	// NotTaken: nothing of ours was there.
+	NotTaken Result = iota
+	// Restored: the server's own socket is at its path again.
+	Restored
+	// Cleaned: the path was not ours, or no longer; what lay beside it is gone.
+	Cleaned
+	// ServerDown: the server does not answer. Its path is dead, as it would be
+	// without us, and what lay beside it is gone.
+	ServerDown
+)
+
+// outcome is what became of a path, in words.
+var outcome = map[Result]string{
+	NotTaken:   "it is not taken",
+	Restored:   "its path is given back",
+	Cleaned:    "its path is its server's, and what was left beside it is removed",
+	ServerDown: "its server is down, and its path is dead until that is back",
+}
+
+// Undo makes the path what it would be if it had never been taken. What state
+// it is in is read from the directory and from who answers a connect there,
+// from nothing else: it works after anything, from any process that may write
+// there. Its rules, in this order:
+//
+//   - a socket that answers is never replaced by one that does not;
+//   - a file that is not ours, or no longer, is not touched;
+//   - of two sockets of a server's that answer, the one at the path stays.
+//
+// unserve also takes our own socket off the path where its server is down:
+// for a relay that hangs. (One that lives closes it.)
+func (p *Place) Undo(unserve bool) (Result, error) {
+	unlock, err := p.exclusive(false)
+	if err != nil {
+		return NotTaken, err
+	}
+	defer unlock()
+	names, err := p.neighbours()
+	if err != nil {
+		return NotTaken, err
+	}
+	result := NotTaken
+	for _, name := range names {
+		r, err := p.undo(name, unserve)
+		if err != nil {
+			return result, err
+		}
+		result = strongest(result, r)
+	}
+	return result, nil
+}
+
+// strongest is what a person would name of several things done to one path.
+func strongest(a, b Result) Result {
+	rank := [...]int{NotTaken: 0, Cleaned: 1, ServerDown: 2, Restored: 3}
+	if rank[b] > rank[a] {
+		return b
+	}
+	return a
+}
+
+// undoTries bounds how often a directory that changes under our hands is read
+// anew. Each time is a restart of the server within microseconds of the last.
+const undoTries = 32
+
+// undo deals with one neighbour.
+func (p *Place) undo(name string, unserve bool) (result Result, err error) {
+	for range undoTries {
+		done, r, err := p.undoStep(name, unserve)
+		result = strongest(result, r)
+		if err != nil || done {
+			return result, err
+		}
+	}
+	return result, fmt.Errorf("%s: its server restarts all the time; try again when it is at rest", p.path)
+}
+
+// undoStep reads the state and does the one thing that it asks for.
+func (p *Place) undoStep(name string, unserve bool) (done bool, _ Result, _ error) {
+	beside, err := p.look(name)
+	if beside == nil || err != nil {
+		return true, Cleaned, err
+	}
+	defer beside.close()
+	at, err := p.look(p.base)
+	if err != nil {
+		return true, NotTaken, err
+	}
+	defer at.close()
+	ours := func(f *file) bool { return name == p.neighbour("-"+f.String()) }
+	switch {
+	case ours(beside): // bound and not yet exchanged, or exchanged back
+		done, err = p.remove(name, beside.id)
+		return done, Cleaned, err
+	case at == nil && beside.alive():
+		err = p.rename(name, p.base)
+		if err == nil {
+			return true, Restored, nil
+		}
+		return false, NotTaken, unlessChanged(err, p)
+	case at != nil && ours(at) && beside.alive():
+		return p.giveBack(name, at, beside)
+	case at != nil && ours(at): // its server is down
+		if unserve && at.alive() {
+			if _, err := p.remove(p.base, at.id); err != nil {
+				return true, NotTaken, err
+			}
+		}
+		done, err = p.remove(name, beside.id)
+		return done, ServerDown, err
+	case at != nil && !at.alive() && beside.alive():
+		return p.giveBack(name, at, beside)
+	default: // the server took its path back, or is down and has removed it
+		done, err = p.remove(name, beside.id)
+		return done, Cleaned, err
+	}
+}
+
+// giveBack exchanges the server's socket, which answers, with what is at its
+// path. Not done: the neighbour is ours now, and to be removed.
+func (p *Place) giveBack(name string, at, beside *file) (done bool, _ Result, _ error) {
+	if err := p.exchange(name, p.base); err != nil {
+		return false, NotTaken, unlessChanged(err, p)
+	}
+	out, err := p.look(name)
+	if err != nil {
+		return true, NotTaken, err
+	}
+	defer out.close()
+	if out != nil && out.id != at.id {
+		return false, NotTaken, p.exchangeBack(name, out, beside)
+	}
+	return false, Restored, nil
+}
+
+// exchangeBack undoes an exchange that took out a file that a server had only
+// just put there. If it was about to set its mode and owner, it has set those
+// of the file that was in its place meanwhile.
+func (p *Place) exchangeBack(name string, out, put *file) error {
+	if err := p.exchange(name, p.base); err != nil {
+		return unlessChanged(err, p)
+	}
+	if err := put.identify(); err == nil && out.socket() && put.socket() {
+		return imitate(out, put)
+	}
+	return nil
+}
+
+// unlessChanged is nil for errors that say that the directory has changed since
+// it was read: it is to be read again.
+func unlessChanged(err error, p *Place) error {
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EEXIST):
+		return nil
+	case errors.Is(err, unix.EBUSY):
+		return fmt.Errorf("%s: something is mounted on it (grep %s /proc/self/mountinfo); unmount that first", p.path, p.base)
+	case errors.Is(err, unix.EROFS):
+		return fmt.Errorf("%s: its file system is read-only; make it writable", p.path)
+	}
+	return fmt.Errorf("%s: rename: %w%s", p.path, cause(err), advice(err))
+}
+
+// imitate gives to the mode, owner and label of like, so that whoever may dial
+// the one may dial the other. It goes by descriptors: names may change.
+func imitate(to, like *file) error {
+	if to.uid != like.uid || to.gid != like.gid {
+		if err := unix.Fchownat(int(to.Fd()), "", like.uid, like.gid, unix.AT_EMPTY_PATH); err != nil {
+			return fmt.Errorf("give a socket to %d:%d, its path's owner: %w%s", like.uid, like.gid, err, advice(err))
+		}
+	}
+	if err := unix.Chmod(to.proc(), like.mode&0o7777); err != nil {
+		return fmt.Errorf("give a socket the mode %o of its path: %w", like.mode&0o7777, err)
+	}
+	buf := make([]byte, 4096)
+	for _, attr := range []string{"security.selinux", "system.posix_acl_access"} {
+		n, err := unix.Getxattr(like.proc(), attr, buf)
+		if err != nil {
+			continue // it has none
+		}
+		if err := unix.Setxattr(to.proc(), attr, buf[:n], 0); err != nil && !errors.Is(err, unix.ENOTSUP) {
+			return fmt.Errorf("give a socket its path's %s (%s): %w%s", attr, strings.TrimRight(string(buf[:n]), "\x00"), err, advice(err))
+		}
+	}
+	return nil
+}

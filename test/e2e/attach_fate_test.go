@@ -1,0 +1,142 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/grpc-tap/grpc-tap/test/lab"
+)
+
+// hierarchy is a place where a test can make cgroups.
+func hierarchy(t testing.TB) string {
+	t.Helper()
+	for _, dir := range []string{"/sys/fs/cgroup/pids", "/sys/fs/cgroup/freezer", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {
+		if _, err := os.Stat(dir + "/cgroup.procs"); err == nil {
+			return dir
+		}
+	}
+	t.Skip("needs cgroups")
+	return ""
+}
+
+// TestAttachCgroupKilled kills the whole cgroup that attach was started in, as
+// the end of a container or of a login session does: the guard is elsewhere.
+func TestAttachCgroupKilled(t *testing.T) {
+	cgroup := filepath.Join(hierarchy(t), "grpc-tap-test-"+strconv.Itoa(os.Getpid()))
+	if err := os.Mkdir(cgroup, 0o755); err != nil {
+		t.Skip("needs root: ", err)
+	}
+	t.Cleanup(func() {
+		eventually(t, "the cgroup is empty", func() bool { return unix.Rmdir(cgroup) == nil })
+	})
+	n := newFakeNode(t)
+	l := runtimeTraffic(t, n.cri)
+	for range rounds(3, 50) {
+		lab := lab.New(t)
+		a := &attached{Tap: &Tap{Listen: n.cri, Tells: true, t: t, lab: lab}, state: lab.Path("state"), was: lookAt(t, n.cri)}
+		a.run("sh", "-c", `echo $$ >`+cgroup+`/cgroup.procs; exec "$@"`, "sh", binary, "attach", n.cri, "-o", "json", "--state-dir", a.state)
+		l.more(20)
+		procs, err := os.ReadFile(cgroup + "/cgroup.procs")
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids := strings.Fields(string(procs))
+		for _, pid := range pids {
+			if pid == strconv.Itoa(a.guard) {
+				t.Fatalf("the guard (pid %s) is in the cgroup that attach was started in", pid)
+			}
+		}
+		if len(pids) != 2 {
+			t.Errorf("%d processes in the cgroup, not attach and its relay", len(pids))
+		}
+		for _, pid := range pids {
+			n, _ := strconv.Atoi(pid)
+			_ = unix.Kill(n, unix.SIGKILL)
+		}
+		a.stopped = true
+		<-a.Done()
+		back := awaitBack(t, n.cri, a.was.Inode)
+		l.more(20)
+		onlyInFlight(t, l, back)
+		a.isBack()
+		if t.Failed() {
+			t.FailNow()
+		}
+	}
+	l.end()
+}
+
+// TestAttachInAContainer is of a pid namespace that the server is not in, whose
+// end would take relay and guard with it: attach refuses. Told --unguarded it
+// goes on, and when the container's init is killed, restore mends it.
+func TestAttachInAContainer(t *testing.T) {
+	n := newFakeNode(t)
+	was := lookAt(t, n.cri)
+	lab := lab.New(t)
+	state := lab.Path("state")
+	contained := func(args ...string) []string {
+		return append([]string{"unshare", "--pid", "--fork", "--kill-child", "--mount-proc", binary, "attach", n.cri, "-o", "json", "--state-dir", state}, args...)
+	}
+	out, err := lab.Run(contained()...)
+	if err == nil || !strings.Contains(out, "pid namespace") || !strings.Contains(out, "--unguarded") {
+		if strings.Contains(out, "unshare failed") {
+			t.Skip("needs pid namespaces: ", out)
+		}
+		t.Fatalf("attach in a container: %v\n%s", err, out)
+	}
+	if now := lookAt(t, n.cri); now != was {
+		t.Errorf("refused, and %s was %+v and is %+v", n.cri, was, now)
+	}
+
+	l := runtimeTraffic(t, n.cri)
+	a := &attached{Tap: &Tap{Listen: n.cri, Tells: true, t: t, lab: lab}, state: state, was: was}
+	a.run(contained("--unguarded")...)
+	l.more(20)
+	a.relay = relayOn(n.cri) // its pid there is another than here
+	stop(t, a.relay)         // or it may be the quicker one
+	a.stopped = true
+	a.Process.Kill() // with --kill-child, the namespace's init dies too
+	eventually(t, "the path is dead", func() bool { return connect(n.cri) == unix.ECONNREFUSED })
+	if out, err := tap(t, "restore", n.cri); err != nil || !strings.Contains(out, "given back") {
+		t.Errorf("restore: %v\n%s", err, out)
+	}
+	answers(t, n.cri)
+	a.isBack()
+	l.more(20)
+	l.failures()
+	l.more(20)
+	l.end()
+}
+
+// relayOn is the relay that has taken a path over.
+func relayOn(path string) int {
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		pid, _ := strconv.Atoi(filepath.Base(dir))
+		if strings.Contains(procLine(pid), " relay --take "+path+" ") {
+			return pid
+		}
+	}
+	return 0
+}
+
+// TestAttachUnguarded kills the relay where there is no guard: attach itself
+// gives the path back.
+func TestAttachUnguarded(t *testing.T) {
+	n := newFakeNode(t)
+	a := attach(t, n.cri, "--unguarded")
+	if a.guard != 0 {
+		t.Errorf("there is a guard: %d", a.guard)
+	}
+	a.kill(a.relay, unix.SIGKILL)
+	if said := a.fails(); !strings.Contains(said, "its path is given back") {
+		t.Errorf("it is not said:\n%s", said)
+	}
+	answers(t, n.cri)
+	a.isBack()
+}

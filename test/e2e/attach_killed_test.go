@@ -1,0 +1,254 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// answers makes one call on a connection of its own.
+func answers(t testing.TB, path string) {
+	t.Helper()
+	conn, err := dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := cri.NewRuntimeServiceClient(conn).Version(t.Context(), &cri.VersionRequest{}); err != nil {
+		t.Errorf("%s does not answer: %v", path, err)
+	}
+}
+
+// awaitBack waits until path leads to inode again, and returns when it did.
+func awaitBack(t testing.TB, path string, inode uint64) time.Time {
+	t.Helper()
+	for end := time.Now().Add(eventuallyTime); ; {
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err != nil {
+			t.Fatalf("%s is absent: %v", path, err)
+		}
+		if st.Ino == inode {
+			return time.Now()
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s is not given back", path)
+		}
+	}
+}
+
+// onlyInFlight holds that no call failed that began after the path was back,
+// and that none of the others was refused.
+func onlyInFlight(t testing.TB, l *load, back time.Time) (cut int) {
+	t.Helper()
+	for _, f := range l.failures() {
+		cut++
+		switch {
+		case f.began.After(back):
+			t.Errorf("a call that began %v after the path was back: %v", f.began.Sub(back), f.err)
+		case status.Code(f.err) != codes.Unavailable, strings.Contains(f.err.Error(), "refused"), strings.Contains(f.err.Error(), "no such file"):
+			t.Errorf("a call was not cut but: %v", f.err)
+		}
+	}
+	return cut
+}
+
+// TestAttachRelayKilled kills the relay at random moments under every kind of
+// traffic: the path is back by its guard, only calls in flight are cut, no
+// connection is refused, and attach says what happened.
+func TestAttachRelayKilled(t *testing.T) {
+	n := newFakeNode(t)
+	n.AddPods(110)
+	l := runtimeTraffic(t, n.cri)
+	before := watchEvents(t, n.cri, containerEvents)
+	var took []time.Duration
+	cut := 0
+	for range rounds(20, 300) {
+		a := attach(t, n.cri)
+		l.more(rand.Int64N(60))
+		killed := time.Now()
+		a.kill(a.relay, unix.SIGKILL)
+		back := awaitBack(t, n.cri, a.was.Inode)
+		took = append(took, back.Sub(killed))
+		if said := a.fails(); !strings.Contains(said, fmt.Sprintf("the relay (pid %d) died: signal: killed", a.relay)) ||
+			!strings.Contains(said, n.cri+": its guard gave the path back") {
+			t.Errorf("attach does not say what happened:\n%s", said)
+		}
+		l.more(20)
+		a.isBack()
+		before.runs(t, "though it was never relayed")
+		if cut += onlyInFlight(t, l, back); t.Failed() {
+			t.FailNow()
+		}
+	}
+	l.end()
+	slices.Sort(took)
+	t.Logf("%d kills, %d of %d calls cut; path back after: median %v, 99 %% %v, at most %v",
+		len(took), cut, l.done.Load(), took[len(took)/2], took[len(took)*99/100], took[len(took)-1])
+}
+
+// TestAttachRelayStopped stops the relay, as a debugger or a deadlock would: the
+// guard gives the path back, who dials anew is served, and the relay is ended
+// once it has stood still, so that the others dial anew too.
+func TestAttachRelayStopped(t *testing.T) {
+	n := newFakeNode(t)
+	a := attach(t, n.cri)
+	l := runtimeTraffic(t, n.cri)
+	l.more(100)
+	stopped := time.Now()
+	a.kill(a.relay, unix.SIGSTOP)
+	back := awaitBack(t, n.cri, a.was.Inode)
+	answers(t, n.cri)
+	t.Logf("served again after %v", time.Since(stopped))
+	said := a.fails() // when the guard has ended the relay
+	if !strings.Contains(said, "the relay hangs") || !strings.Contains(said, "the relay stands still") {
+		t.Errorf("it is not said why:\n%s", said)
+	}
+	if took := time.Since(back); took < 9*time.Second {
+		t.Errorf("the relay was ended after %v: 10 s it may stand still", took)
+	}
+	a.processesEnd()
+	l.more(100)
+	onlyInFlight(t, l, time.Now())
+	l.more(100)
+	l.end()
+	if now := lookAt(t, n.cri); now != a.was {
+		t.Errorf("%s was %+v, and is %+v", n.cri, a.was, now)
+	}
+}
+
+// TestAttachRelayPaused stops the relay for longer than its guard waits, and
+// lets it go on: no call fails, and the session ends and says why.
+func TestAttachRelayPaused(t *testing.T) {
+	n := newFakeNode(t)
+	a := attach(t, n.cri)
+	l := runtimeTraffic(t, n.cri)
+	during := watchEvents(t, n.cri, containerEvents)
+	l.more(100)
+	a.kill(a.relay, unix.SIGSTOP)
+	awaitBack(t, n.cri, a.was.Inode)
+	answers(t, n.cri)
+	a.kill(a.relay, unix.SIGCONT)
+	if said := a.fails(); !strings.Contains(said, "its guard gave the path back") {
+		t.Errorf("it is not said why:\n%s", said)
+	}
+	l.more(100)
+	during.runs(t, "with the pause")
+	during.hangUp()
+	l.end()
+	a.isBack()
+}
+
+// TestAttachGuardKilled kills the guard: the relay starts another, which is as
+// good, and no call fails.
+func TestAttachGuardKilled(t *testing.T) {
+	n := newFakeNode(t)
+	a := attach(t, n.cri)
+	l := runtimeTraffic(t, n.cri)
+	l.more(50)
+	first := a.guard
+	a.kill(first, unix.SIGKILL)
+	eventually(t, "another guard is started", func() bool {
+		a.guard = childOf(a.relay, "guard")
+		return a.guard != 0 && a.guard != first
+	})
+	l.more(50)
+	if failed := l.failures(); len(failed) > 0 {
+		t.Errorf("%d calls failed, the first: %v", len(failed), failed[0].err)
+	}
+	eventually(t, "it is said", func() bool { return strings.Contains(a.Said(), "the guard died, and another has taken its place") })
+	a.kill(a.relay, unix.SIGKILL)
+	back := awaitBack(t, n.cri, a.was.Inode)
+	a.fails()
+	a.isBack()
+	l.more(50)
+	onlyInFlight(t, l, back)
+	l.end()
+}
+
+// TestAttachTapKilled kills attach itself: its relay gives the path back, and
+// no call fails.
+func TestAttachTapKilled(t *testing.T) {
+	n := newFakeNode(t)
+	a := attach(t, n.cri)
+	l := runtimeTraffic(t, n.cri)
+	during := watchEvents(t, n.cri, containerEvents)
+	l.more(50)
+	a.Killed()
+	awaitBack(t, n.cri, a.was.Inode)
+	l.more(50)
+	during.runs(t, "with attach's death")
+	during.hangUp()
+	l.end()
+	a.isBack()
+}
+
+// stop has a process do nothing any more, in any of its threads: a signal takes
+// effect when the thread that it is given to runs.
+func stop(t testing.TB, pid int) {
+	t.Helper()
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, fmt.Sprintf("process %d stands still", pid), func() bool {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		return !slices.ContainsFunc(threads, func(file string) bool {
+			stat, _ := os.ReadFile(file)
+			_, state, _ := strings.Cut(string(stat), ") ")
+			return !strings.HasPrefix(state, "T")
+		})
+	})
+}
+
+// TestAttachBothKilled kills relay and guard at once, with nothing that would
+// mend it: `restore` does, and so does the next attach.
+func TestAttachBothKilled(t *testing.T) {
+	n := newFakeNode(t)
+	for _, mend := range []struct {
+		by string
+		do func(a *attached)
+	}{
+		{"restore", func(a *attached) {
+			out, err := tap(t, "restore", n.cri)
+			if err != nil || !strings.Contains(out, n.cri+": its path is given back") {
+				t.Errorf("restore: %v\n%s", err, out)
+			}
+		}},
+		{"attach", func(a *attached) {
+			b := attach(t, n.cri)
+			b.was = a.was
+			b.detach()
+		}},
+	} {
+		t.Run(mend.by, func(t *testing.T) {
+			a := attach(t, n.cri)
+			// Neither runs any more by the time that they die, and attach, which
+			// would restore, is dead before.
+			pids := []int{a.PID(), a.relay, a.guard}
+			for _, pid := range pids {
+				stop(t, pid)
+			}
+			for _, pid := range pids {
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+			a.stopped = true
+			<-a.Done()
+			a.processesEnd()
+			if now := lookAt(t, n.cri); now.Inode == a.was.Inode {
+				t.Fatal("the path is back though everybody was killed")
+			}
+			mend.do(a)
+			answers(t, n.cri)
+			a.isBack()
+		})
+	}
+}
