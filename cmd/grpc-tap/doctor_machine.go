@@ -186,7 +186,7 @@ func (m machine) fileLimit() []finding {
 	case m.files == 0:
 		return []finding{noted.say("how many open files a process may have can't be told")}
 	case m.files < enoughFiles:
-		return []finding{warned.say("a process may have %d open files at most: a relay needs two for each connection, and refuses those above; raise it (ulimit -Hn %d; LimitNOFILE= of a unit)",
+		return []finding{warned.say("a process may have %d open files at most: a relay needs two for each connection, and has no room for more; raise it (ulimit -Hn %d; LimitNOFILE= of a unit)",
 			m.files, enoughFiles)}
 	case m.files == unix.RLIM_INFINITY:
 		return []finding{fine.say("a process may have any number of open files")}

@@ -1,115 +1,16 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/grpc-tap/grpc-tap/internal/discover"
-	"github.com/grpc-tap/grpc-tap/internal/takeover"
 )
-
-// node is the sockets of this machine.
-type node struct {
-	sockets []socketFacts
-	err     error    // places that could not be read
-	places  []string // where sockets are looked for
-	missing error    // the --kubelet-dir that was given is not there
-}
-
-// socketFacts are those of one socket; those that are for a takeover, only
-// where one is thinkable.
-type socketFacts struct {
-	discover.Socket
-	traces     takeover.Traces
-	tracesErr  error
-	site       takeover.Site
-	siteErr    error
-	clients    []discover.Process
-	clientsErr error
-	guard      error // why no guard would outlive what ends us
-	guardTried bool
-}
-
-func (d *doctor) gatherNode(ctx context.Context) (n node) {
-	if dir := d.node.KubeletDir; dir != "" {
-		_, n.missing = os.Stat(filepath.Join(d.node.Root, dir))
-	}
-	n.places = d.node.Places()
-	sockets, err := d.node.Sockets(ctx)
-	n.err = err
-	n.sockets = make([]socketFacts, len(sockets))
-	var gathering sync.WaitGroup
-	places := make(chan struct{}, 4)
-	for i, s := range sockets {
-		places <- struct{}{}
-		gathering.Go(func() {
-			n.sockets[i] = d.gatherSocket(ctx, s)
-			<-places
-		})
-	}
-	gathering.Wait()
-	return n
-}
-
-// guardWithin is how long a guard that is tried may take to say something. It
-// says it within milliseconds, where the machine is not very busy.
-const guardWithin = 3 * time.Second
-
-var errGuardSilent = errors.New("the guard that was tried did not answer; try again when the machine is less busy")
-
-func (d *doctor) gatherSocket(ctx context.Context, s discover.Socket) socketFacts {
-	f := socketFacts{Socket: s}
-	f.traces, f.tracesErr = takeover.Trace(s.Path)
-	if !f.tappable() {
-		return f
-	}
-	if f.tapped() {
-		// Who serves it is a relay; who would be of interest is behind that.
-		if behind, err := d.node.Inspect(ctx, f.traces.Server); err == nil {
-			f.Servers = behind.Servers
-		}
-	}
-	f.clients, f.clientsErr = clients(s.Path)
-	f.site, f.siteErr = takeover.Survey(s.Path)
-	if f.siteErr != nil || f.tapped() {
-		return f
-	}
-	f.guardTried = true
-	try := d.tryGuard
-	if try == nil {
-		try = takeover.TryGuard
-	}
-	said := make(chan error, 1)
-	go func() { said <- try(s.Path, f.site.Server) }()
-	select {
-	case f.guard = <-said:
-	case <-time.After(guardWithin):
-		f.guard = errGuardSilent
-	}
-	return f
-}
-
-// clients are those of others. A connection that is just closed, as ours have
-// been, is for a moment one whose process can't be told.
-func clients(path string) (all []discover.Process, err error) {
-	for range 3 {
-		if all, err = discover.Clients(path); err == nil {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	return slices.DeleteFunc(all, func(p discover.Process) bool { return p.PID == os.Getpid() }), err
-}
 
 // tappable says whether attach would take it, if it is asked to take all.
 func (s socketFacts) tappable() bool {
@@ -293,53 +194,6 @@ func (n node) findings() (all []finding) {
 		all = append(all, noted.say("no CSI driver answers: attach will show the runtime's calls only"))
 	}
 	return all
-}
-
-// serverIn is what differs in a guard's reason from server to server.
-var serverIn = regexp.MustCompile(`\(pid \d+\), .*?: the end of`)
-
-// guardFindings says once what is so for several sockets.
-func guardFindings(sockets []socketFacts, m machine) (all []finding) {
-	var good int
-	var order []string
-	like := map[string][]socketFacts{}
-	for _, s := range sockets {
-		switch {
-		case !s.guardTried:
-		case s.guard == nil:
-			good++
-		default:
-			why := serverIn.ReplaceAllString(s.guard.Error(), "")
-			if like[why] == nil {
-				order = append(order, why)
-			}
-			like[why] = append(like[why], s)
-		}
-	}
-	if good > 0 {
-		all = append(all, fine.say("it outlives the end of this container or login session (tried, for %s)", plural(uint64(good), "socket")))
-	}
-	for _, why := range order {
-		all = append(all, guardFinding(like[why], m))
-	}
-	return all
-}
-
-// guardFinding is of sockets with the same reason.
-func guardFinding(sockets []socketFacts, m machine) finding {
-	l := warned
-	var paths []string
-	for _, s := range sockets {
-		paths = append(paths, s.Path)
-		if !errors.Is(s.guard, errGuardSilent) {
-			l = max(l, s.blocked())
-		}
-	}
-	why := sockets[0].guard.Error()
-	if m.uid != 0 {
-		why, _, _ = strings.Cut(why, "\n") // what it has tried in vain is of interest to root
-	}
-	return l.say("%s: %s", few(paths), why)
 }
 
 // few keeps a line readable.

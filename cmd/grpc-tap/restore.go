@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"path/filepath"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -70,15 +69,9 @@ func mountedBy(h takeover.Holder) string {
 // leftBehind finds every path of the node beside which something of ours lies.
 func leftBehind(node discover.Config) []string {
 	found := map[string]struct{}{}
-	for _, place := range node.Places() {
-		// A socket's path, or a directory that holds sockets up to three levels below.
-		for _, pattern := range []string{filepath.Dir(place), place, place + "/*", place + "/*/*"} {
-			dirs, _ := filepath.Glob(pattern) // no pattern of ours is malformed
-			for _, dir := range dirs {
-				for _, path := range takeover.Find(dir) {
-					found[path] = struct{}{}
-				}
-			}
+	for _, dir := range node.Dirs() {
+		for _, path := range takeover.Find(dir) {
+			found[path] = struct{}{}
 		}
 	}
 	return slices.Sorted(maps.Keys(found))

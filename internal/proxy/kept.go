@@ -6,17 +6,16 @@ import (
 	"strings"
 )
 
-// kept are the executables of clients that are never sent off, for they exit
+// kept are the executables of clients that are never sent off, for they may exit
 // when their connection is lost, after a clean GOAWAY too: CSI sidecars, by
 // csi-lib-utils' ExitOnConnectionLoss. Most have csi in their names (provisioner,
 // attacher, resizer, snapshotter, node-driver-registrar, health monitor, snapshot
-// metadata, csi-addons); these are the others, with such as have no need to exit
-// but share the pods of those that do.
+// metadata, csi-addons); these have not.
 var kept = []string{
-	"driver-registrar",        // the registrar's first name
-	"node-driver-registrar",   // and its second
-	"livenessprobe",           // asks again by itself; its pod may not
-	"volume-modifier-for-k8s", // AWS
+	"driver-registrar",      // csi-node-driver-registrar's first name
+	"node-driver-registrar", // its second
+	"livenessprobe",
+	"volume-modifier-for-k8s",
 }
 
 // keeps says whether a client is left alone. One that cannot be told is.

@@ -68,7 +68,7 @@ const mountsEvery = 5 * time.Second
 // mounted names who mounted our socket as a file while it was at the path. They
 // have it for good, whatever the path leads to now, and depend on its being served.
 func (t *taken) mounted(log *slog.Logger) []Holder {
-	all, err := holders(func(base string) bool { return base == t.name })
+	all, err := t.holders()
 	if err != nil {
 		log.Debug("whether the socket is mounted anywhere can't be seen", "cause", err)
 	}
@@ -79,12 +79,17 @@ func (t *taken) mounted(log *slog.Logger) []Holder {
 	return all
 }
 
+func (t *taken) holders() ([]Holder, error) {
+	last := t.place.asideName(t.ours.id)
+	return holders(func(base string) bool { return base == last })
+}
+
 // serveMounted waits until no mount of our socket is left. Accepting goes on
 // meanwhile.
 func (t *taken) serveMounted(log *slog.Logger) {
 	for {
 		time.Sleep(mountsEvery)
-		left, err := holders(func(base string) bool { return base == t.name })
+		left, err := t.holders()
 		if err == nil && len(left) == 0 {
 			log.Debug("no mount of the socket is left")
 			return

@@ -171,11 +171,24 @@ const mark = ".grpc-tap"
 
 func (p *Place) neighbour(suffix string) string { return "." + p.base + mark + suffix }
 
-// asideName is a name that nobody else uses.
-func (p *Place) asideName() string {
+// newName is a name that nobody else uses.
+func (p *Place) newName() string {
 	b := make([]byte, 6)
 	_, _ = rand.Read(b) // never fails (crypto/rand)
-	return p.neighbour("-aside-" + hex.EncodeToString(b))
+	return p.neighbour("-new-" + hex.EncodeToString(b))
+}
+
+// asideName is the last name of a file that is removed. It tells, in the
+// mountinfo of whoever has it mounted, which one that was.
+func (p *Place) asideName(f id) string { return p.neighbour("-aside-" + f.String()) }
+
+// wasAside says whether base is the last name of a file that was removed from
+// beside a path; of p's if p is not nil.
+func wasAside(base string, p *Place) bool {
+	if p != nil {
+		return strings.HasPrefix(base, p.neighbour("-aside-"))
+	}
+	return strings.HasPrefix(base, ".") && strings.Contains(base, mark+"-aside-")
 }
 
 // neighbours lists what of ours lies beside the path, the lock file excepted.
@@ -213,8 +226,13 @@ func (p *Place) rename(from, to string) error {
 // aside first: what a name leads to may change between a look and an unlink,
 // what was taken aside can't. false: it was another, and is where it was.
 func (p *Place) remove(name string, was id) (bool, error) {
-	aside := p.asideName()
-	switch err := p.rename(name, aside); {
+	aside := p.asideName(was)
+	err := p.rename(name, aside)
+	if errors.Is(err, unix.EEXIST) { // left by one that was killed right here
+		aside = p.newName()
+		err = p.rename(name, aside)
+	}
+	switch {
 	case errors.Is(err, unix.ENOENT):
 		return true, nil
 	case err != nil:

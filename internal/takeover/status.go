@@ -75,16 +75,12 @@ func Restore(path string) (did string, held []Holder, err error) {
 		return "", nil, err
 	}
 	defer p.Close()
-	names, err := p.neighbours()
-	if err != nil {
-		return "", nil, err
-	}
 	result, err := p.Undo(true)
 	if err != nil {
 		return "", nil, err
 	}
 	p.removeStaleLock()
-	held, err = holders(func(base string) bool { return slices.Contains(names, base) })
+	held, err = holders(func(base string) bool { return wasAside(base, p) })
 	if err != nil {
 		held = nil // nothing is wrong with the path
 	}

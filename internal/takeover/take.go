@@ -70,7 +70,7 @@ func (p *Place) take(ready func(*taken) error) (_ *taken, err error) {
 // bind makes our socket, under a name of its own, as the server's is.
 func (t *taken) bind() error {
 	p := t.place
-	first := p.asideName()
+	first := p.newName()
 	// Bound closed to all but us; opened below to whom the server's is open.
 	old := syscall.Umask(0o177)
 	lis, err := net.ListenUnix("unix", &net.UnixAddr{Name: p.at(first), Net: "unix"})

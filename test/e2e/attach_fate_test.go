@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -139,4 +140,41 @@ func TestAttachUnguarded(t *testing.T) {
 	}
 	answers(t, n.cri)
 	a.isBack()
+}
+
+// TestAttachContainerKilled runs attach in a real container, as a DaemonSet or
+// `kubectl debug node` would: privileged, with the host's pid namespace, on the
+// socket of the very containerd that runs it. Its init is killed, and with it
+// its cgroup, over the socket that is tapped: the path is back.
+func TestAttachContainerKilled(t *testing.T) {
+	r := lab.Containerd(t, lab.Options{})
+	was := lookAt(t, r.Socket)
+	state := r.Path("attach-state")
+	bind := func(dir, options string) string {
+		return fmt.Sprintf("type=bind,src=%s,dst=%s,options=rbind:%s", dir, dir, options)
+	}
+	const id = "grpc-tap"
+	ctr := func(args ...string) (string, error) {
+		return r.Run(append([]string{r.CTR, "--address", r.Socket, "--namespace", "k8s.io"}, args...)...)
+	}
+	out, err := ctr("run", "--detach", "--privileged", "--with-ns", fmt.Sprintf("pid:/proc/%d/ns/pid", os.Getpid()),
+		"--mount", bind(r.Dir, "rw"), "--mount", bind(filepath.Dir(binary), "ro"), "--mount", bind("/sys/fs/cgroup", "rw"),
+		"--log-uri", "file://"+r.Path("attach.log"),
+		lab.BusyboxImage, id, binary, "attach", r.Socket, "-o", "none", "--state-dir", state)
+	if err != nil {
+		t.Fatalf("run a container: %v\n%s", err, out)
+	}
+	eventually(t, "it is on the path of its own containerd", func() bool { return relayOn(r.Socket) != 0 && lookAt(t, r.Socket).Inode != was.Inode })
+	relay := relayOn(r.Socket)
+	guard := childOf(relay, "guard")
+	out, err = ctr("task", "kill", "--signal", "SIGKILL", "--all", id)
+	t.Logf("kill: %v %s", err, out)
+	awaitBack(t, r.Socket, was.Inode)
+	for _, pid := range []int{relay, guard} {
+		eventually(t, "it ends", func() bool { return !ours(pid) })
+	}
+	if now := lookAt(t, r.Socket); now != was {
+		t.Errorf("%s was %+v, and is %+v", r.Socket, was, now)
+	}
+	answers(t, r.Socket)
 }
