@@ -55,11 +55,11 @@ ends every takeover on the node, and allows none while it is there.`,
 				return err
 			}
 			s := session{show: &show, stdout: c.OutOrStdout(), stderr: a.stderr}
-			for _, path := range paths {
+			for _, found := range paths {
 				one := a.take
-				one.Path = path
+				one.Path, one.KeepClients = found.Path, found.Kind == discover.CSI
 				e := taking(one)
-				e.unseen = unseen(path)
+				e.unseen = unseen(found.Path)
 				s.paths = append(s.paths, e)
 			}
 			ctx := c.Context()
@@ -105,7 +105,7 @@ func (a *attach) check(targets []string) error {
 }
 
 // paths are the sockets that the targets stand for, each once.
-func (a *attach) paths(ctx context.Context, targets []string) (paths []string, err error) {
+func (a *attach) paths(ctx context.Context, targets []string) (paths []discover.Socket, err error) {
 	if err := errors.Join(takeover.Disabled(a.take.StateDir), takeover.Tripped(a.take.StateDir)); err != nil {
 		return nil, err
 	}
@@ -123,9 +123,9 @@ func (a *attach) paths(ctx context.Context, targets []string) (paths []string, e
 		if err != nil {
 			return nil, err
 		}
-		for _, path := range found {
-			if !slices.Contains(paths, path) {
-				paths = append(paths, path)
+		for _, s := range found {
+			if !slices.ContainsFunc(paths, func(had discover.Socket) bool { return had.Path == s.Path }) {
+				paths = append(paths, s)
 			}
 		}
 	}
@@ -141,7 +141,7 @@ func isPath(target string) bool {
 
 // find is one target's sockets. That there are none is no error where several
 // kinds were asked for.
-func (a *attach) find(ctx context.Context, target string, node []discover.Socket) (paths []string, err error) {
+func (a *attach) find(ctx context.Context, target string, node []discover.Socket) (found []discover.Socket, err error) {
 	if isPath(target) {
 		return a.named(ctx, target)
 	}
@@ -152,17 +152,17 @@ func (a *attach) find(ctx context.Context, target string, node []discover.Socket
 		case kind == "all" && (s.Kind == discover.DevicePlugin || s.Kind == discover.Registration):
 		case kind == "all",
 			string(s.Kind) == kind && (driver == "" || s.Name == driver || filepath.Base(filepath.Dir(s.Path)) == driver):
-			paths = append(paths, s.Path)
+			found = append(found, s)
 		}
 	}
-	if len(paths) == 0 && driver != "" {
+	if len(found) == 0 && driver != "" {
 		return nil, fmt.Errorf("there is no CSI driver %s: %s", driver, a.whatThereIs(node))
 	}
-	return paths, nil
+	return found, nil
 }
 
 // named is a path that a person gave.
-func (a *attach) named(ctx context.Context, path string) ([]string, error) {
+func (a *attach) named(ctx context.Context, path string) ([]discover.Socket, error) {
 	s, err := a.node.Inspect(ctx, path)
 	switch {
 	case errors.Is(err, discover.ErrNotSocket):
@@ -172,11 +172,9 @@ func (a *attach) named(ctx context.Context, path string) ([]string, error) {
 	case !a.force && (s.Kind == discover.DevicePlugin || s.Kind == discover.Registration):
 		return nil, fmt.Errorf("%s: the kubelet watches that directory and takes what appears there for a plugin; say --force if you mean it", path)
 	}
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return nil, err
-	}
-	return []string{abs}, nil
+	// As it was given, for that is what clients dial; it leads to s.Path.
+	s.Path, err = filepath.Abs(path)
+	return []discover.Socket{s}, err
 }
 
 // whatThereIs is for who asked for what there is not.

@@ -57,6 +57,7 @@ It ends when its tap has gone and its last connection is closed.`,
 		return swap(c, args)
 	}
 	takeFlags(c.Flags(), &take)
+	c.Flags().BoolVar(&take.KeepClients, "keep-clients", false, "ask no client to dial anew when the path is given back")
 	c.Flags().StringVar(&take.Path, "take", "", "`PATH` of a socket in use to take over")
 	return c
 }
@@ -76,6 +77,7 @@ func swapped(cfg proxy.Config) endpoint {
 func taking(cfg takeover.Config) endpoint {
 	return endpoint{path: cfg.Path, taken: true, relay: []string{
 		"--take", cfg.Path, "--drain", cfg.Drain.String(), "--state-dir", cfg.StateDir, fmt.Sprintf("--unguarded=%t", cfg.Unguarded),
+		fmt.Sprintf("--keep-clients=%t", cfg.KeepClients),
 	}}
 }
 

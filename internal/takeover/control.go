@@ -24,7 +24,7 @@ type kind byte
 
 const (
 	// To the guard.
-	sayWatch    kind = 'w' // text: path, pids of server and relay, state directory; descriptors: directory, lock, progress, relay's pidfd
+	sayWatch    kind = 'w' // text: a charge; descriptors: directory, lock, progress, relay's pidfd
 	sayTaken    kind = 't' // text: the neighbour's name; descriptors: the listener, our socket, the server's socket
 	sayReleased kind = 'r' // the path is not ours (any more)
 	sayAlive    kind = 'a' // answers sayHung: the relay goes on, and will end by itself
@@ -126,18 +126,19 @@ type charge struct {
 	path          string
 	server, relay int // pids; a server's is 0 where it is in another pid namespace
 	stateDir      string
+	keepClients   bool
 }
 
 func (c *charge) text() string {
-	return fmt.Sprintf("%s\x00%d\x00%d\x00%s", c.path, c.server, c.relay, c.stateDir)
+	return fmt.Sprintf("%s\x00%d\x00%d\x00%s\x00%t", c.path, c.server, c.relay, c.stateDir, c.keepClients)
 }
 
 func parseCharge(text string) (c charge, err error) {
 	f := strings.Split(text, "\x00")
-	if len(f) != 4 {
+	if len(f) != 5 {
 		return c, fmt.Errorf("the control socket: a message of %d fields", len(f))
 	}
-	c.path, c.stateDir = f[0], f[3]
+	c.path, c.stateDir, c.keepClients = f[0], f[3], f[4] == "true"
 	c.server, err = strconv.Atoi(f[1])
 	if err == nil {
 		c.relay, err = strconv.Atoi(f[2])

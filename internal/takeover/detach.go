@@ -26,7 +26,9 @@ func (r *relay) detach(why string) {
 			r.refuse()
 		}
 	}
-	r.engine.SendOff()
+	if !r.cfg.KeepClients {
+		r.engine.SendOff()
+	}
 	r.guard.say(sayReleased)
 	r.end()
 	r.mirror.Detached(len(r.engine.Clients()))
@@ -103,11 +105,12 @@ type orphanage struct {
 	relay     *proxy.Relay
 	accepting sync.WaitGroup
 	mounted   bool
+	keep      bool // Config.KeepClients
 }
 
 // adopt serves the path in the relay's place.
-func adopt(t *taken) *orphanage {
-	o := &orphanage{taken: t, relay: proxy.New(proxy.Options{Dial: t.dial, Probe: ourselves})}
+func adopt(t *taken, keep bool) *orphanage {
+	o := &orphanage{taken: t, keep: keep, relay: proxy.New(proxy.Options{Dial: t.dial, Probe: ourselves})}
 	_ = t.lis.SetDeadline(time.Time{})
 	o.accepting.Go(func() { o.relay.Accept(context.Background(), t.lis) })
 	return o
@@ -123,7 +126,9 @@ func (o *orphanage) sendOff(down bool, log *slog.Logger) {
 	if !o.mounted {
 		o.refuse()
 	}
-	o.relay.SendOff()
+	if !o.keep {
+		o.relay.SendOff()
+	}
 }
 
 func ourselves(pid uint32) bool { return int(pid) == os.Getpid() }

@@ -212,7 +212,7 @@ func (g *guard) giveBack(why string) {
 	log := g.log.With("path", g.place.path, "pid", g.relay.pid)
 	result, err := g.place.Undo(false)
 	if g.taken != nil {
-		g.clients = adopt(g.taken)
+		g.clients = adopt(g.taken, g.charge.keepClients)
 	}
 	if err != nil {
 		log.Error(why)

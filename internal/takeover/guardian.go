@@ -80,7 +80,7 @@ func (r *relay) startGuard(server int) (*guardian, error) {
 	g := &guardian{cmd: cmd, control: ours, exited: make(chan struct{}), heard: make(chan message), ending: make(chan struct{})}
 	go g.reap()
 	g.hearing.Go(g.listen)
-	c := charge{path: r.place.path, server: server, relay: os.Getpid(), stateDir: r.cfg.StateDir}
+	c := charge{path: r.place.path, server: server, relay: os.Getpid(), stateDir: r.cfg.StateDir, keepClients: r.cfg.KeepClients}
 	err = ours.say(sayWatch, c.text(), r.place.fd(), int(r.lock.file.Fd()), int(r.progress.file.Fd()), self)
 	if err == nil {
 		err = g.await()

@@ -18,6 +18,10 @@ type Config struct {
 	// Drain bounds how long connections may outlive a detach; 0: no bound.
 	Drain    time.Duration
 	StateDir string // "": StateDir
+	// KeepClients: none is asked to dial anew. For a CSI driver's socket: the
+	// kubelet dials it for each call anyway, and its other clients are sidecars,
+	// many of which exit when their connection ends, however cleanly.
+	KeepClients bool
 	// Unguarded: nobody restores the path if the relay is killed.
 	Unguarded bool
 	Log       *slog.Logger

@@ -3,8 +3,14 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/connectivity"
+
+	"github.com/grpc-tap/grpc-tap/test/fakecri"
 	"github.com/grpc-tap/grpc-tap/test/lab"
 )
 
@@ -86,4 +92,51 @@ func TestAttachCycles(t *testing.T) {
 			t.Logf("%d cycles, %d calls, none failed", n, l.done.Load())
 		})
 	}
+}
+
+// TestAttachKeepsSidecars holds that a CSI driver's clients are not asked to
+// dial anew: many a sidecar exits then. They stay on the relay until they hang up.
+func TestAttachKeepsSidecars(t *testing.T) {
+	dir, err := os.MkdirTemp("", "kubelet-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "plugins", "nfs", "csi.sock")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	driver := fakecri.NewDriver()
+	if err := driver.Start(path); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(driver.Stop)
+	l := lab.New(t)
+	a := &attached{Tap: &Tap{Listen: path, Tells: true, t: t, lab: l}, state: l.Path("state"), was: lookAt(t, path)}
+	a.run(binary, "attach", "csi/"+driver.Name, "--kubelet-dir", dir, "-o", "json", "--state-dir", a.state)
+	sidecar, err := dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sidecar.Close()
+	probe := func() {
+		t.Helper()
+		if _, err := csi.NewIdentityClient(sidecar).Probe(t.Context(), &csi.ProbeRequest{}); err != nil {
+			t.Error(err)
+		}
+	}
+	probe()
+	a.stopped = true
+	if err := a.Process.Stop(eventuallyTime); err != nil {
+		t.Errorf("attach: %v\n%s", err, a.Said())
+	}
+	if want := fmt.Sprintf("pid %d goes on relaying 1 connection", a.relay); !strings.Contains(a.Said(), want) {
+		t.Errorf("it does not say %q:\n%s", want, a.Said())
+	}
+	probe()
+	if !ours(a.relay) || sidecar.GetState() != connectivity.Ready {
+		t.Errorf("the sidecar's connection is %v, its relay runs: %v", sidecar.GetState(), ours(a.relay))
+	}
+	sidecar.Close()
+	a.isBack()
 }
