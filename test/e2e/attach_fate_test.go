@@ -153,11 +153,11 @@ func TestAttachContainerKilled(t *testing.T) {
 	bind := func(dir, options string) string {
 		return fmt.Sprintf("type=bind,src=%s,dst=%s,options=rbind:%s", dir, dir, options)
 	}
-	const id = "grpc-tap"
+	id := filepath.Base(r.Dir)
 	ctr := func(args ...string) (string, error) {
 		return r.Run(append([]string{r.CTR, "--address", r.Socket, "--namespace", "k8s.io"}, args...)...)
 	}
-	out, err := ctr("run", "--detach", "--privileged", "--with-ns", fmt.Sprintf("pid:/proc/%d/ns/pid", os.Getpid()),
+	out, err := ctr("run", "--detach", "--privileged", "--runc-root", r.Path("runc"), "--with-ns", fmt.Sprintf("pid:/proc/%d/ns/pid", os.Getpid()),
 		"--mount", bind(r.Dir, "rw"), "--mount", bind(filepath.Dir(binary), "ro"), "--mount", bind("/sys/fs/cgroup", "rw"),
 		"--log-uri", "file://"+r.Path("attach.log"),
 		lab.BusyboxImage, id, binary, "attach", r.Socket, "-o", "none", "--state-dir", state)

@@ -20,17 +20,21 @@ import (
 // has; the other wants the words of another shell than busybox's.
 const skip = "image with digest should be pulled|MaskedPaths"
 
-// TestCritest runs Kubernetes' conformance tests of container runtimes, first
-// straight at containerd, then through grpc-tap: what passed must pass.
+// TestCritest runs Kubernetes' conformance tests of container runtimes straight
+// at containerd, through grpc-tap proxy, and at containerd's own socket while
+// grpc-tap attaches to it and detaches all the while: what passed must pass.
 // test/lab/critest.sh builds what it needs and runs it.
 func TestCritest(t *testing.T) {
-	var direct, through outcome
+	var direct outcome
 	t.Run("direct", func(t *testing.T) {
 		direct = critest(t, func(r *lab.Runtime) string { return r.Socket })
+		if len(direct.specs) == 0 {
+			t.Fatal("critest ran no tests directly")
+		}
 	})
-	var tap *Tap
-	if !t.Run("through", func(t *testing.T) {
-		through = critest(t, func(r *lab.Runtime) string {
+	t.Run("through", func(t *testing.T) {
+		var tap *Tap
+		through := critest(t, func(r *lab.Runtime) string {
 			tap = Proxy(t, r.Socket)
 			return tap.Listen
 		})
@@ -38,14 +42,23 @@ func TestCritest(t *testing.T) {
 		if tap.Tells {
 			checkTold(t, tap)
 		}
-	}) && through.line == "" {
-		return
-	}
-	t.Logf("critest directly:  %s", direct.line)
-	t.Logf("critest through:   %s", through.line)
-	if len(direct.specs) == 0 {
-		t.Fatal("critest ran no tests directly")
-	}
+		sameOutcome(t, direct, through)
+	})
+	t.Run("attached and detached", func(t *testing.T) {
+		var cycles attachCycles
+		through := critest(t, func(r *lab.Runtime) string {
+			cycles.begin(t, r)
+			return r.Socket
+		})
+		cycles.end(t)
+		sameOutcome(t, direct, through)
+	})
+}
+
+func sameOutcome(t *testing.T, direct, through outcome) {
+	t.Helper()
+	t.Logf("critest directly: %s", direct.line)
+	t.Logf("critest so:       %s", through.line)
 	for _, spec := range slices.Sorted(maps.Keys(direct.specs)) {
 		if was, is := direct.specs[spec], through.specs[spec]; was != is {
 			t.Errorf("%s directly, %s through: %s", was, is, spec)
@@ -54,6 +67,47 @@ func TestCritest(t *testing.T) {
 	if was, is := direct.counts(), through.counts(); was != is {
 		t.Errorf("results differ: directly %s, through %s", was, is)
 	}
+}
+
+// attachCycles attaches to a runtime's socket for a second, again and again.
+type attachCycles struct {
+	stop, done chan struct{}
+	n          int
+	calls      int // recorded
+	err        error
+}
+
+func (c *attachCycles) begin(t *testing.T, r *lab.Runtime) {
+	if binary == "" {
+		t.Skip("socat attaches to nothing")
+	}
+	c.stop, c.done = make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(c.done)
+		for c.err == nil {
+			select {
+			case <-c.stop:
+				return
+			default:
+			}
+			var out string
+			out, c.err = r.Run(binary, "attach", r.Socket, "--for", "1s", "-o", "json", "--state-dir", r.Path("attach-state"))
+			c.n++
+			c.calls += strings.Count(out, `{"start":`)
+		}
+	}()
+}
+
+func (c *attachCycles) end(t *testing.T) {
+	close(c.stop)
+	<-c.done
+	if c.err != nil {
+		t.Errorf("attach, cycle %d: %v", c.n, c.err)
+	}
+	if c.calls == 0 {
+		t.Error("no call was recorded")
+	}
+	t.Logf("attached and detached %d times, %d calls recorded", c.n, c.calls)
 }
 
 // checkTold holds that nothing of the run went past grpc-tap unread, and says

@@ -52,4 +52,4 @@ build
 # The test cleans up after itself by pid, also when it is killed: see
 # test/lab/janitor.go. First the pod's life on this containerd, then critest.
 export GRPC_TAP_CONTAINERD="$bin/containerd" CRITEST="$bin/critest" RELAY="${RELAY:-}"
-exec go test -tags critest -count=1 -v -timeout 14m ./test/e2e
+exec go test -tags critest -count=1 -v -timeout 25m ./test/e2e
