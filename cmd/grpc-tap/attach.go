@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -118,13 +119,19 @@ func (a *attach) paths(ctx context.Context, targets []string) (paths []discover.
 			return nil, err
 		}
 	}
+	seen := map[string]bool{}
 	for _, t := range targets {
 		found, err := a.find(ctx, t, node)
 		if err != nil {
 			return nil, err
 		}
 		for _, s := range found {
-			if !slices.ContainsFunc(paths, func(had discover.Socket) bool { return had.Path == s.Path }) {
+			real, err := takeover.Resolve(s.Path)
+			if err != nil {
+				return nil, err
+			}
+			if !seen[real] {
+				seen[real] = true
 				paths = append(paths, s)
 			}
 		}
@@ -163,11 +170,22 @@ func (a *attach) find(ctx context.Context, target string, node []discover.Socket
 
 // named is a path that a person gave.
 func (a *attach) named(ctx context.Context, path string) ([]discover.Socket, error) {
-	s, err := a.node.Inspect(ctx, path)
+	var s discover.Socket
+	real, err := takeover.Resolve(path)
+	if err == nil {
+		s, err = a.node.Inspect(ctx, real)
+	}
 	switch {
 	case errors.Is(err, discover.ErrNotSocket):
 		return nil, fmt.Errorf("%s is no socket; grpc-tap discover lists those of this node", path)
 	case err != nil:
+		var at *fs.PathError
+		if errors.As(err, &at) && at.Path == path {
+			err = at.Err
+		}
+		if !strings.HasPrefix(err.Error(), path) {
+			err = fmt.Errorf("%s: %w", path, err)
+		}
 		return nil, fmt.Errorf("%w; grpc-tap discover lists the sockets of this node", err)
 	case !a.force && (s.Kind == discover.DevicePlugin || s.Kind == discover.Registration):
 		return nil, fmt.Errorf("%s: the kubelet watches that directory and takes what appears there for a plugin; say --force if you mean it", path)

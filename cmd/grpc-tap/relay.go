@@ -40,6 +40,9 @@ It ends when its tap has gone and its last connection is closed.`,
 			}
 			// A terminal's Ctrl-C and hang-up are the tap's to act on.
 			signal.Ignore(os.Interrupt, unix.SIGHUP)
+			// A second SIGTERM, as a service manager may send, must not cut off the
+			// clients of a relay that ends already.
+			signal.Notify(make(chan os.Signal, 1), unix.SIGTERM)
 			if take.Path == "" {
 				return proxy.Run(c.Context(), cfg, tap)
 			}
@@ -75,7 +78,7 @@ func swapped(cfg proxy.Config) endpoint {
 
 // taking is a path in use.
 func taking(cfg takeover.Config) endpoint {
-	return endpoint{path: cfg.Path, taken: true, relay: []string{
+	return endpoint{path: cfg.Path, taken: true, stateDir: cfg.StateDir, relay: []string{
 		"--take", cfg.Path, "--drain", cfg.Drain.String(), "--state-dir", cfg.StateDir, fmt.Sprintf("--unguarded=%t", cfg.Unguarded),
 		fmt.Sprintf("--keep-clients=%t", cfg.KeepClients),
 	}}

@@ -25,6 +25,8 @@ type endpoint struct {
 	// taken: the path is its server's own, and is to be given back. Else there is
 	// a path only while grpc-tap serves it.
 	taken bool
+	// stateDir is where a relay's death is written down, if taken.
+	stateDir string
 	// unseen says who is connected past us; "": nobody is.
 	unseen string
 }
@@ -132,6 +134,9 @@ func sayGoodbye(w io.Writer, all []*socket, out *output) {
 			is := "taken away"
 			if s.taken {
 				is = "given back"
+			}
+			if s.returned() != nil {
+				is = "not given back yet"
 			}
 			fmt.Fprintf(w, "grpc-tap: %s is %s; pid %d goes on relaying %s until the clients hang up (to cut them off: kill -9 %[3]d)\n",
 				s.path, is, s.relay.cmd.Process.Pid, plural(uint64(n), "connection"))

@@ -75,7 +75,7 @@ func (s *socket) consequence(err error) error {
 	}
 	// Its guard restores the path in an instant; where that was killed too, or
 	// there is none, nobody would.
-	did, rerr := awaitRestored(s.path)
+	did, rerr := s.awaitRestored(died.pid)
 	within(lastLines, s.relay.silent) // for what the guard says
 	if rerr != nil {
 		return fmt.Errorf("%w, and %s could not be given back: %w; say `grpc-tap restore %[2]s`", err, s.path, rerr)
@@ -88,7 +88,7 @@ func (s *socket) returned() error {
 	if !s.taken {
 		return nil
 	}
-	if st, err := takeover.Read(s.path); err == nil && st.Taken {
+	if st, err := takeover.Read(s.path); err == nil && (st.Taken || st.By == s.relay.cmd.Process.Pid) {
 		return fmt.Errorf("%s is not given back; say `grpc-tap restore %[1]s`", s.path)
 	}
 	return nil
@@ -99,14 +99,19 @@ const restoredWithin = 2 * time.Second
 
 // awaitRestored waits for a guard to give a path back, and does it where it
 // doesn't.
-func awaitRestored(path string) (did string, err error) {
+func (s *socket) awaitRestored(relay int) (did string, err error) {
 	for end := time.Now().Add(restoredWithin); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if st, err := takeover.Read(path); err == nil && len(st.Left) == 0 && st.By == 0 {
+		st, err := takeover.Read(s.path)
+		switch {
+		case err != nil:
+		case st.By != 0 && st.By != relay:
+			return "the path is a later session's", nil
+		case len(st.Left) == 0 && st.By == 0:
 			return "its guard gave the path back", nil
 		}
 	}
-	did, _, err = takeover.Restore(path)
-	return did, err
+	did, _, err = takeover.Restore(s.path)
+	return did, errors.Join(err, takeover.RecordDeath(s.stateDir, s.path, relay, time.Now()))
 }
 
 func (s *socket) read(ahead *mirror.Ahead) error {

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 )
 
@@ -32,8 +31,8 @@ const (
 
 func deathsFile(stateDir string) string { return filepath.Join(stateDir, "deaths") }
 
-// recordDeath writes down that a relay died.
-func recordDeath(stateDir, path string, pid int, at time.Time) error {
+// RecordDeath writes down that a relay died.
+func RecordDeath(stateDir, path string, pid int, at time.Time) error {
 	if err := os.MkdirAll(stateDir, 0o755); err != nil {
 		return fmt.Errorf("write down a relay's death: %w", err)
 	}
@@ -47,27 +46,14 @@ func recordDeath(stateDir, path string, pid int, at time.Time) error {
 
 // Tripped says why no relay may start: too many died within a short time.
 func Tripped(stateDir string) error {
-	b, err := os.ReadFile(deathsFile(stateDir))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read whether relays died: %w", err)
-	}
-	var times []time.Time
-	for line := range strings.Lines(string(b)) {
-		stamp, _, _ := strings.Cut(line, " ")
-		if t, err := time.Parse(time.RFC3339Nano, stamp); err == nil {
-			times = append(times, t)
-		}
-	}
-	for i := tooManyDeaths - 1; i < len(times); i++ {
-		if times[i].Sub(times[i-tooManyDeaths+1]) < deathsWithin {
+	all, err := Deaths(stateDir)
+	for i := tooManyDeaths - 1; i < len(all); i++ {
+		if all[i].At.Sub(all[i-tooManyDeaths+1].At).Abs() < deathsWithin {
 			return fmt.Errorf("%d relays died within %v (%s has when and where): nothing is taken over until you say `grpc-tap doctor --reset`",
 				tooManyDeaths, deathsWithin, deathsFile(stateDir))
 		}
 	}
-	return nil
+	return err
 }
 
 // Reset forgets the deaths.

@@ -52,7 +52,8 @@ func Trace(path string) (t Traces, err error) {
 		return t, err
 	}
 	defer at.close()
-	t.Astray = len(t.Left) > 0 && !at.alive() && p.serverBeside()
+	answers, err := at.alive()
+	t.Astray = err == nil && len(t.Left) > 0 && !answers && p.serverBeside()
 	return t, nil
 }
 
@@ -78,7 +79,8 @@ func (p *Place) serverBeside() bool {
 			return false
 		}
 		defer f.close()
-		return name != p.neighbour("-"+f.String()) && f.alive()
+		lives, err := f.alive()
+		return name != p.neighbour("-"+f.String()) && err == nil && lives
 	})
 }
 

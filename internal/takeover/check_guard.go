@@ -1,6 +1,7 @@
 package takeover
 
 import (
+	"context"
 	"fmt"
 	"os"
 
@@ -30,7 +31,7 @@ func TryGuard(path string, server int) error {
 	}
 	defer progress.close()
 	r := &relay{place: p, lock: &lock{place: p, file: none}, progress: progress}
-	g, err := r.startGuard(server)
+	g, err := r.startGuard(context.Background(), server)
 	if err != nil {
 		return err
 	}

@@ -213,7 +213,7 @@ func TestDeaths(t *testing.T) {
 	}
 	at := time.Date(2026, 8, 1, 12, 0, 0, 5, time.UTC)
 	for i := range 2 {
-		if err := recordDeath(dir, "/run/a b.sock", 7+i, at.Add(time.Duration(i)*time.Minute)); err != nil {
+		if err := RecordDeath(dir, "/run/a b.sock", 7+i, at.Add(time.Duration(i)*time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -244,8 +244,8 @@ func TestMountedRelays(t *testing.T) {
 		"200/ns/mnt":    "->mnt:[3]",
 		"200/mountinfo": "6 1 0:1 /r/.s.grpc-tap-4 /a rw - ext4 x rw\n7 1 0:1 /r/s.grpc-tap-4//deleted /b rw - ext4 x rw\n",
 	})
-	got, err := p.holders(5, func(base string) bool { return wasAside(base, nil) })
-	want := []Holder{{PID: 100, Comm: "app", At: "/a b", File: ".s.grpc-tap-aside-2"}}
+	got, err := p.holders(5, func(base string) bool { return strings.Contains(base, mark+"-aside-") })
+	want := []Holder{{PID: 100, Comm: "app", At: "/a b", File: ".s.grpc-tap-aside-2", Dir: "/r"}}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("found  %+v, %v\nwanted %+v", got, err, want)
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,6 +40,8 @@ const (
 	maxMessage = 8 << 10
 	maxFiles   = 8
 )
+
+const sayWithin = time.Second
 
 // control is one end of the pair.
 type control struct{ conn *net.UnixConn }
@@ -82,6 +85,7 @@ func (c *control) say(k kind, text string, fds ...int) error {
 	if len(fds) > 0 {
 		rights = unix.UnixRights(fds...)
 	}
+	_ = c.conn.SetWriteDeadline(time.Now().Add(sayWithin)) // the other end may stand still, and its queue be full
 	_, _, err := c.conn.WriteMsgUnix(append([]byte{byte(k)}, text...), rights, nil)
 	return err
 }

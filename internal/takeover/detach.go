@@ -2,6 +2,7 @@ package takeover
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"sync"
@@ -17,26 +18,41 @@ func (r *relay) detach(why string) {
 		r.log.Warn("giving up: " + why)
 	}
 	t := r.last.Load()
-	var mounted []Holder
+	tell := sync.OnceFunc(func() { r.mirror.Detached(len(r.engine.Clients())) })
+	r.place.surelyUndo(t, r.log, tell)
+	mounted := make(chan []Holder, 1)
 	if r.held {
-		r.place.surelyUndo(r.log, func() { r.mirror.Detached(len(r.engine.Clients())) })
-		mounted = t.mounted(r.log)
-		if len(mounted) == 0 {
-			time.Sleep(moment)
-			r.refuse()
-		}
+		go func() { mounted <- t.mounted(r.log) }()
+		time.Sleep(moment)
+	} else {
+		mounted <- nil
 	}
-	if !r.cfg.KeepClients {
+	if !r.cfg.KeepClients && r.place.answers() {
 		r.engine.SendOff()
 	}
 	r.guard.say(sayReleased)
 	r.end()
-	r.mirror.Detached(len(r.engine.Clients()))
-	if len(mounted) > 0 {
+	tell() // it takes long to look through the mounts of a large node
+	held := <-mounted
+	if len(held) > 0 {
 		t.serveMounted(r.log)
+	}
+	if r.held {
 		r.refuse()
 	}
 	r.engine.Drain(context.Background(), r.cfg.Drain)
+}
+
+// answers says whether a client that dials anew finds somebody: one whose
+// path was removed keeps the connection that it has.
+func (p *Place) answers() bool {
+	at, err := p.look(p.base)
+	defer at.close()
+	if err != nil || p.moved() {
+		return false
+	}
+	lives, err := at.alive()
+	return err == nil && lives
 }
 
 // undoEvery is how often it is tried again to give a path back.
@@ -45,10 +61,14 @@ const undoEvery = time.Second
 // surelyUndo tries until it is done. Until then the path is ours, and who
 // listens there must go on: late is called, once, if that takes longer than one
 // try.
-func (p *Place) surelyUndo(log *slog.Logger, late func()) Result {
+func (p *Place) surelyUndo(t *taken, log *slog.Logger, late func()) Result {
 	for tried := 0; ; tried++ {
-		result, err := p.Undo(false)
-		if err == nil || p.moved() {
+		result, err := p.undoOf(t)
+		switch {
+		case err == nil || p.moved():
+			return result
+		case t == nil || !t.isHeld(): // it is given back, whatever is left beside it
+			log.Warn("something is left beside it", "cause", err)
 			return result
 		}
 		if tried == 0 {
@@ -57,6 +77,20 @@ func (p *Place) surelyUndo(log *slog.Logger, late func()) Result {
 		}
 		time.Sleep(undoEvery)
 	}
+}
+
+// undoOf is Undo of what t took, which may be nil. Where the server's own socket
+// was removed from beside the path, there is nothing to put back, and ours is the
+// only way to it.
+func (p *Place) undoOf(t *taken) (Result, error) {
+	result, err := p.Undo(false)
+	if err == nil && t.isHeld() {
+		var lives bool
+		if lives, err = t.server.alive(); lives {
+			err = errors.New("the server's own socket was removed from beside it; restart the server")
+		}
+	}
+	return result, err
 }
 
 // moment is how long a path that was given back goes on being accepted: for
@@ -126,7 +160,7 @@ func (o *orphanage) sendOff(down bool, log *slog.Logger) {
 	if !o.mounted {
 		o.refuse()
 	}
-	if !o.keep {
+	if !o.keep && o.taken.place.answers() {
 		o.relay.SendOff()
 	}
 }

@@ -124,7 +124,7 @@ func (g *guard) run(ctx context.Context) error {
 			switch {
 			case ok:
 				g.told(m)
-			case g.clients != nil || !g.lock.isOurs():
+			case g.clients != nil || !g.needed():
 				return g.leave() // nothing is left to guard
 			default:
 				heard = nil // it is dying: the pidfd will tell
@@ -184,14 +184,18 @@ func (g *guard) told(m message) {
 // buried is after the relay's end, whatever ended it. One that gave all back
 // has removed the lock file.
 func (g *guard) buried() error {
-	if g.lock.isOurs() {
+	if g.needed() {
 		g.giveBack("the relay died")
-		if err := recordDeath(g.charge.stateDir, g.place.path, g.relay.pid, time.Now()); err != nil {
+		if err := RecordDeath(g.charge.stateDir, g.place.path, g.relay.pid, time.Now()); err != nil {
 			g.log.Debug("a relay's death is not written down", "cause", err)
 		}
 	}
 	return g.leave()
 }
+
+// needed says whether the relay has not given all back: it has removed the lock
+// file then. Others may have removed that too, so that the path counts as well.
+func (g *guard) needed() bool { return g.lock.isOurs() || g.taken.isHeld() }
 
 // leave lets the path go, so that others may take it, and stays for the
 // clients only.
@@ -210,13 +214,13 @@ func (g *guard) giveBack(why string) {
 		return
 	}
 	log := g.log.With("path", g.place.path, "pid", g.relay.pid)
-	result, err := g.place.Undo(false)
+	result, err := g.place.undoOf(g.taken)
 	if g.taken != nil {
 		g.clients = adopt(g.taken, g.charge.keepClients)
 	}
 	if err != nil {
 		log.Error(why)
-		result = g.place.surelyUndo(log, func() {})
+		result = g.place.surelyUndo(g.taken, log, func() {})
 	}
 	log.Warn(why + "; " + outcome[result])
 	if g.clients != nil {
@@ -283,6 +287,6 @@ func (t *taken) answers() bool {
 	if time.Since(began) > 2*probeEvery {
 		return true
 	}
-	_, err := t.server.greet(probeEvery)
+	_, err := t.server.greet(context.Background(), probeEvery)
 	return err != nil
 }

@@ -1,6 +1,7 @@
 package takeover
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -30,30 +31,31 @@ const guardFD = 3
 func ControlSocket() *os.File { return os.NewFile(guardFD, "control") }
 
 // guarded has the guard hold t, and starts one if there is none.
-func (r *relay) guarded(t *taken) (err error) {
+func (r *relay) guarded(ctx context.Context, t *taken) (err error) {
 	if r.cfg.Unguarded {
 		return nil
 	}
 	if r.guard == nil {
-		if r.guard, err = r.startGuard(t.pid); err != nil {
+		if r.guard, err = r.startGuard(ctx, t.pid); err != nil {
 			return fmt.Errorf("%s: no guard for it: %w", r.cfg.Path, err)
 		}
 		r.guardPID.Store(int32(r.guard.cmd.Process.Pid))
 	}
 	if err = t.tell(r.guard.control); err == nil {
-		err = r.guard.await()
+		err = r.guard.await(ctx)
 	}
 	if err != nil {
+		r.guard.kill() // it stands still: another is started at the next try
 		return fmt.Errorf("%s: its guard can't guard it: %w", r.cfg.Path, err)
 	}
 	return nil
 }
 
 // answerWithin is how long a guard may take to answer.
-const answerWithin = 10 * time.Second
+const answerWithin = 5 * time.Second
 
 // startGuard starts this binary as a guard of the server's path.
-func (r *relay) startGuard(server int) (*guardian, error) {
+func (r *relay) startGuard(ctx context.Context, server int) (*guardian, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -83,7 +85,7 @@ func (r *relay) startGuard(server int) (*guardian, error) {
 	c := charge{path: r.place.path, server: server, relay: os.Getpid(), stateDir: r.cfg.StateDir, keepClients: r.cfg.KeepClients}
 	err = ours.say(sayWatch, c.text(), r.place.fd(), int(r.lock.file.Fd()), int(r.progress.file.Fd()), self)
 	if err == nil {
-		err = g.await()
+		err = g.await(ctx)
 	}
 	if err != nil {
 		g.end()
@@ -113,7 +115,7 @@ func (g *guardian) listen() {
 }
 
 // await waits for the answer to what was said.
-func (g *guardian) await() error {
+func (g *guardian) await(ctx context.Context) error {
 	t := time.NewTimer(answerWithin)
 	defer t.Stop()
 	select {
@@ -127,14 +129,22 @@ func (g *guardian) await() error {
 		return nil
 	case <-g.exited:
 		return fmt.Errorf("it ended: %v", g.cmd.ProcessState)
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	case <-t.C:
-		return errors.New("it does not answer")
+		return fmt.Errorf("it does not answer within %v", answerWithin)
 	}
 }
 
 func (g *guardian) say(k kind) {
 	if g != nil {
 		_ = g.control.say(k, "") // one that is gone is seen by its exit
+	}
+}
+
+func (g *guardian) kill() {
+	if g != nil {
+		_ = g.cmd.Process.Kill()
 	}
 }
 
@@ -167,7 +177,7 @@ func (g *guardian) end() {
 const guardDeaths = 3
 
 // reguard starts another guard in the place of one that died.
-func (r *relay) reguard() error {
+func (r *relay) reguard(ctx context.Context) error {
 	state := r.guard.cmd.ProcessState
 	r.guard.end()
 	r.guard = nil
@@ -180,9 +190,28 @@ func (r *relay) reguard() error {
 	if !r.held {
 		return nil // the next taking starts one
 	}
-	if err := r.guarded(r.last.Load()); err != nil {
+	if err := r.guarded(ctx, r.last.Load()); err != nil {
 		return err
 	}
 	r.log.Warn("the guard died, and another has taken its place", "state", state)
 	return nil
+}
+
+// guardUnheard is for how many looks a guard may not ask whether we accept,
+// which it does three times in each. They are counted, not timed: a relay that
+// was stopped itself has heard nobody.
+const guardUnheard = 10
+
+// awaitProbe ends a guard that stands still: its end has another started.
+func (r *relay) awaitProbe() {
+	r.unheard++
+	if r.probed.Swap(false) || r.guard == nil || !r.held {
+		r.unheard = 0
+	}
+	if r.unheard < guardUnheard {
+		return
+	}
+	r.unheard = 0
+	r.log.Warn("the guard stands still; it is ended")
+	r.guard.kill()
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -117,6 +118,7 @@ func interleave(t *testing.T, r *rand.Rand) (err error) {
 	if dead {
 		_ = held.lis.Close() // the relay and its guard are dead
 	}
+	p.wait = func(time.Duration) { advance(r.IntN(8)) }
 	p.step = func(call string) {
 		n := max(0, r.IntN(16)-7)
 		log = append(log, fmt.Sprintf("%d of the server, %s", n, call))
@@ -165,7 +167,8 @@ func (s *server) check(p *Place, restarts int, log []string) error {
 		return fmt.Errorf("the path has mode %o, the server gave it %o\n%v", st.Mode&0o777, s.mode, log)
 	}
 	f, err := p.look(p.base)
-	if err != nil || !f.alive() {
+	if lives, aerr := f.alive(); err != nil || !lives {
+		err = errors.Join(err, aerr)
 		return fmt.Errorf("the path does not answer (%w)\n%v", err, log)
 	}
 	f.close()

@@ -1,6 +1,7 @@
 package takeover
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,8 +11,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/grpc-tap/grpc-tap/internal/proxy"
 )
 
 // lock is the file beside a path that says who has taken it: its pid, and the
@@ -27,11 +26,17 @@ func (p *Place) lockName() string { return p.neighbour(".lock") }
 // lock takes the lock, or says who has it.
 func (p *Place) lock() (*lock, error) {
 	for {
-		fd, err := unix.Openat(p.fd(), p.lockName(), unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		fd, err := unix.Openat(p.fd(), p.lockName(), unix.O_RDONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
 		if err != nil {
 			return nil, fmt.Errorf("%s: create the lock file %s: %w%s", p.path, p.name(p.lockName()), err, mend(err, p))
 		}
 		l := &lock{place: p, file: os.NewFile(uintptr(fd), p.name(p.lockName()))}
+		// Not one that somebody else has put there, to have us write to it.
+		var made unix.Stat_t
+		if err := unix.Fstat(fd, &made); err != nil || made.Mode&unix.S_IFMT != unix.S_IFREG || made.Nlink > 1 || int(made.Uid) != os.Geteuid() {
+			_ = l.file.Close()
+			return nil, fmt.Errorf("%s: the lock file %s is no file of ours; remove it", p.path, l.file.Name())
+		}
 		if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 			defer l.file.Close()
 			return nil, fmt.Errorf("%s: another grpc-tap is on it (%s); end that first, or `grpc-tap restore %s`", p.path, l.holder(), p.path)
@@ -48,12 +53,15 @@ func (p *Place) lock() (*lock, error) {
 	}
 }
 
+// sign writes by a descriptor of its own: one that stays open for writing keeps
+// the file system from being made read-only.
 func (l *lock) sign() error {
-	if err := l.file.Truncate(0); err != nil {
+	f, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", l.file.Fd()), os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
 		return err
 	}
-	_, err := l.file.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-	return err
+	_, err = f.WriteString(strconv.Itoa(os.Getpid()) + "\n")
+	return errors.Join(err, f.Close())
 }
 
 func (l *lock) holder() string {
@@ -83,7 +91,7 @@ func (l *lock) release() {
 
 // Holder is the pid of the process that has taken the path; 0: nobody has.
 func (p *Place) Holder() int {
-	fd, err := unix.Openat(p.fd(), p.lockName(), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(p.fd(), p.lockName(), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 0
 	}
@@ -124,7 +132,7 @@ const directoryWait = time.Second
 // back goes on without it in the end (patient false): another that stands still
 // in there must not keep the node from its socket, and every step checks what
 // it moved.
-func (p *Place) exclusive(patient bool) (unlock func(), err error) {
+func (p *Place) exclusive(ctx context.Context, patient bool) (unlock func(), err error) {
 	d, err := os.Open(p.at("."))
 	if err != nil {
 		return nil, fmt.Errorf("%s: open its directory: %w%s", p.path, cause(err), advice(err))
@@ -134,7 +142,7 @@ func (p *Place) exclusive(patient bool) (unlock func(), err error) {
 		switch {
 		case err == nil:
 			return func() { _ = d.Close() }, nil
-		case time.Now().Before(end):
+		case time.Now().Before(end) && ctx.Err() == nil:
 		case patient:
 			_ = d.Close()
 			return nil, fmt.Errorf("%s: lock directory %s: %w; another process holds it (lslocks names it)", p.path, filepath.Dir(p.path), err)
@@ -150,10 +158,12 @@ func mend(err error, p *Place) string {
 	switch {
 	case errors.Is(err, unix.EROFS):
 		return fmt.Sprintf("; %s is read-only: make it writable", filepath.Dir(p.path))
+	case errors.Is(err, unix.EISDIR), errors.Is(err, unix.ELOOP):
+		return "; that is not grpc-tap's: remove it"
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return fmt.Sprintf("; free some space (df -h -i %s)", filepath.Dir(p.path))
 	case errors.Is(err, unix.ENAMETOOLONG):
-		return fmt.Sprintf("; the name %q is too long for names beside it (at most %d bytes)", p.base, proxy.MaxPath)
+		return fmt.Sprintf("; the name %q is too long for names beside it", p.base)
 	}
 	return advice(err)
 }

@@ -26,6 +26,7 @@ type Holder struct {
 	Host string // what its /etc/hostname says: mostly the pod's name
 	At   string // the mount point, as that process sees it
 	File string // the file's present name, or its last one, without directory
+	Dir  string // and that directory, within its file system
 }
 
 // holders finds mounts, in any mount namespace, of files whose base name
@@ -64,12 +65,12 @@ func (p procDir) holders(self int, match func(base string) bool) ([]Holder, erro
 		in.Reset(f)
 		var here []Holder
 		for m := range mountsIn(in) {
-			file := path.Base(strings.TrimSuffix(m.root, "//deleted"))
+			dir, file := path.Split(strings.TrimSuffix(m.root, "//deleted"))
 			if mounts[m.id] || !match(file) || slices.ContainsFunc(here, func(h Holder) bool { return h.At == m.at }) {
 				continue
 			}
 			mounts[m.id] = true
-			here = append(here, Holder{PID: pid, At: m.at, File: file})
+			here = append(here, Holder{PID: pid, At: m.at, File: file, Dir: path.Clean(dir)})
 		}
 		_ = f.Close()
 		p.name(here)

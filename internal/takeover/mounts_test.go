@@ -117,12 +117,12 @@ func TestHoldersOfMadeUpProcesses(t *testing.T) {
 	got, err := p.holders(5, relaySocket)
 	const pod = "9f3c1c8e-0c55-4d0b-9b0e-7d8b6a9c1f00"
 	want := []Holder{
-		{40, "other", "", "", "/here", ".s.grpc-tap-1"},
-		{100, "app", pod, "web-0", "/a b", ".s.grpc-tap-2"},
-		{100, "app", pod, "web-0", "/c", ".s.grpc-tap-3"},
-		{400, "", "", "", "/d", ".s.grpc-tap-2"},
-		{600, "", "", "", "/e", ".s.grpc-tap-2"},
-		{800, "", "", "", "/e", ".s.grpc-tap-2"},
+		{40, "other", "", "", "/here", ".s.grpc-tap-1", "/run"},
+		{100, "app", pod, "web-0", "/a b", ".s.grpc-tap-2", "/r"},
+		{100, "app", pod, "web-0", "/c", ".s.grpc-tap-3", "/r"},
+		{400, "", "", "", "/d", ".s.grpc-tap-2", "/r"},
+		{600, "", "", "", "/e", ".s.grpc-tap-2", "/r"},
+		{800, "", "", "", "/e", ".s.grpc-tap-2", "/r"},
 	}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("found  %+v, %v\nwanted %+v", got, err, want)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,6 +28,24 @@ type Place struct {
 	// step is called before each system call that changes the directory or
 	// decides about it. Tests act for a runtime there. Nil: nothing is.
 	step func(call string)
+	// wait is time.Sleep where it is nil.
+	wait func(time.Duration)
+}
+
+var errElsewhere = errors.New("it lies in another mount namespace; run grpc-tap in that: nsenter --mount --target PID")
+
+// Resolve follows all links of a path. One such as /proc/PID/root leads elsewhere
+// than its text says, to what may have no path here.
+func Resolve(path string) (string, error) {
+	meant, merr := os.Stat(path)
+	real, err := filepath.EvalSymlinks(path)
+	if merr != nil {
+		return real, err
+	}
+	if found, ferr := os.Stat(real); err != nil || ferr != nil || !os.SameFile(meant, found) {
+		return "", fmt.Errorf("%s: %w", path, errElsewhere)
+	}
+	return real, nil
 }
 
 // Open finds the place that path leads to, over links too.
@@ -36,10 +55,14 @@ func Open(path string) (*Place, error) {
 		return nil, err
 	}
 	// The file itself may be absent (its runtime is down); its directory not.
-	if real, err := filepath.EvalSymlinks(abs); err == nil {
+	real, err := Resolve(abs)
+	if err == nil {
 		abs = real
-	} else if real, derr := filepath.EvalSymlinks(filepath.Dir(abs)); derr == nil {
+	} else if real, err = Resolve(filepath.Dir(abs)); err == nil {
 		abs = filepath.Join(real, filepath.Base(abs))
+	}
+	if errors.Is(err, errElsewhere) {
+		return nil, err
 	}
 	dir, base := filepath.Split(abs)
 	d, err := os.OpenFile(dir, unix.O_DIRECTORY|unix.O_RDONLY, 0)
@@ -108,17 +131,23 @@ func (f *file) close() {
 }
 
 // alive says whether somebody listens there. Only a refusal says no: a backlog
-// that is full is alive.
-func (f *file) alive() bool {
+// that is full is alive, and where we have no descriptor left, or no right to
+// connect, it can't be told.
+func (f *file) alive() (bool, error) {
 	if !f.socket() {
-		return false
+		return false, nil
 	}
 	c, err := f.dial()
-	if err != nil {
-		return errors.Is(err, unix.EAGAIN)
+	switch {
+	case err == nil:
+		_ = c.Close()
+		return true, nil
+	case errors.Is(err, unix.EAGAIN):
+		return true, nil
+	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.EPROTOTYPE):
+		return false, nil
 	}
-	_ = c.Close()
-	return true
+	return false, fmt.Errorf("whether the server of %s lives can't be told: connect: %w%s", f.Name(), cause(err), advice(err))
 }
 
 func (f *file) dial() (*net.UnixConn, error) { return proxy.Dial(f.proc()) }
@@ -148,10 +177,28 @@ func (f *file) identify() error {
 	}
 	f.mode, f.uid, f.gid = st.Mode, int(st.Uid), int(st.Gid)
 	f.dev, f.ino = st.Dev, st.Ino
-	if h, _, err := unix.NameToHandleAt(int(f.Fd()), "", unix.AT_EMPTY_PATH); err == nil {
-		f.generation = fnv32(h.Bytes())
+	var err error
+	f.generation, err = generation(int(f.Fd()))
+	return err
+}
+
+// generation differs between files that have one inode number after the other.
+// Where there is no handle (overlayfs), it is when the file was made; 0: neither.
+// Any other error is one: a file would have another name tomorrow, or from
+// another container.
+func generation(fd int) (uint32, error) {
+	h, _, err := unix.NameToHandleAt(fd, "", unix.AT_EMPTY_PATH)
+	switch {
+	case err == nil:
+		return fnv32(h.Bytes()), nil
+	case !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EOVERFLOW):
+		return 0, fmt.Errorf("name_to_handle_at: %w; a seccomp profile forbids it? Allow it: without it files can't be told apart", err)
 	}
-	return nil
+	var st unix.Statx_t
+	if unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_BTIME, &st) != nil || st.Mask&unix.STATX_BTIME == 0 {
+		return 0, nil
+	}
+	return fnv32(fmt.Appendf(nil, "%d.%d", st.Btime.Sec, st.Btime.Nsec)), nil
 }
 
 // fnv32 is FNV-1a.
@@ -171,25 +218,17 @@ const mark = ".grpc-tap"
 
 func (p *Place) neighbour(suffix string) string { return "." + p.base + mark + suffix }
 
-// newName is a name that nobody else uses.
-func (p *Place) newName() string {
+// newName is a name that nobody else uses, short enough to bind whatever the
+// path's is. One that is left (by a kill between two system calls) is dead.
+func newName() string {
 	b := make([]byte, 6)
 	_, _ = rand.Read(b) // never fails (crypto/rand)
-	return p.neighbour("-new-" + hex.EncodeToString(b))
+	return mark + "-new-" + hex.EncodeToString(b)
 }
 
 // asideName is the last name of a file that is removed. It tells, in the
 // mountinfo of whoever has it mounted, which one that was.
 func (p *Place) asideName(f id) string { return p.neighbour("-aside-" + f.String()) }
-
-// wasAside says whether base is the last name of a file that was removed from
-// beside a path; of p's if p is not nil.
-func wasAside(base string, p *Place) bool {
-	if p != nil {
-		return strings.HasPrefix(base, p.neighbour("-aside-"))
-	}
-	return strings.HasPrefix(base, ".") && strings.Contains(base, mark+"-aside-")
-}
 
 // neighbours lists what of ours lies beside the path, the lock file excepted.
 func (p *Place) neighbours() ([]string, error) {
@@ -229,12 +268,14 @@ func (p *Place) remove(name string, was id) (bool, error) {
 	aside := p.asideName(was)
 	err := p.rename(name, aside)
 	if errors.Is(err, unix.EEXIST) { // left by one that was killed right here
-		aside = p.newName()
+		aside = p.neighbour("-aside-" + newName())
 		err = p.rename(name, aside)
 	}
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return true, nil
+	case name != p.base && (errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.ENAMETOOLONG)):
+		return p.removeInPlace(name, was)
 	case err != nil:
 		return false, fmt.Errorf("remove %s: %w", p.name(name), err)
 	}
@@ -254,6 +295,24 @@ func (p *Place) remove(name string, was id) (bool, error) {
 		return false, fmt.Errorf("put %s back to %s: %w", p.name(aside), p.name(name), err)
 	}
 	return false, nil
+}
+
+// removeInPlace is remove where there can be no other name. It is for names of
+// ours, which no server uses.
+func (p *Place) removeInPlace(name string, was id) (bool, error) {
+	f, err := p.look(name)
+	if f == nil || err != nil {
+		return err == nil, err
+	}
+	defer f.close()
+	if f.id != was {
+		return false, nil
+	}
+	p.before("unlink")
+	if err := unix.Unlinkat(p.fd(), name, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+		return false, fmt.Errorf("remove %s: %w", p.name(name), err)
+	}
+	return true, nil
 }
 
 // cause is the system's own word within an error whose other words our

@@ -31,11 +31,14 @@ type relay struct {
 	noServer  chan struct{} // a connection's server hung up, or did not answer
 	changed   time.Time     // when something last happened to the path
 	away      time.Time     // since when it is not held
+	cleared   bool          // and nothing of ours is beside it
+	unheard   int           // looks since the guard last asked whether we accept
 	said      bool          // that it takes long
 	unguarded []time.Time   // when a guard died
 
 	last     atomic.Pointer[taken] // by which servers are dialled, also when it is no longer held
 	guardPID atomic.Int32
+	probed   atomic.Bool // by the guard
 }
 
 // open prepares everything but the path itself.
@@ -116,11 +119,18 @@ func (r *relay) close() {
 func (r *relay) dial() (*net.UnixConn, error) { return r.last.Load().dial() }
 
 // guards says whether pid is our guard, which asks whether we accept.
-func (r *relay) guards(pid uint32) bool { return r.guardPID.Load() == int32(pid) }
+func (r *relay) guards(pid uint32) bool {
+	// 0 is whoever the kernel can't name to us: any client from another pid namespace.
+	if pid == 0 || r.guardPID.Load() != int32(pid) {
+		return false
+	}
+	r.probed.Store(true)
+	return true
+}
 
 // take makes the path ours and serves it.
-func (r *relay) take() error {
-	t, err := r.place.take(r.ready)
+func (r *relay) take(ctx context.Context) error {
+	t, err := r.place.take(ctx, func(t *taken) error { return r.ready(ctx, t) })
 	if err != nil {
 		r.guard.say(sayReleased)
 		return err
@@ -137,8 +147,8 @@ func (r *relay) take() error {
 
 // ready is called when t listens, and before it is at the path: from then on
 // clients may come.
-func (r *relay) ready(t *taken) error {
-	if err := r.guarded(t); err != nil {
+func (r *relay) ready(ctx context.Context, t *taken) error {
+	if err := r.guarded(ctx, t); err != nil {
 		return err
 	}
 	r.last.Swap(t).close()

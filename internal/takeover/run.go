@@ -31,6 +31,9 @@ const (
 	// settle is how long a path must be at rest before it is taken again: a
 	// runtime binds it, then sets its mode and its owner.
 	settle = 200 * time.Millisecond
+	// takeTries is how often a path is tried again whose server restarts at the
+	// very moment.
+	takeTries = 3
 	// lookEvery is how often the kill switch and the path are looked at. The
 	// path's events come by inotify; this is for those that the kernel dropped.
 	lookEvery = time.Second
@@ -57,16 +60,25 @@ func Run(ctx context.Context, cfg Config, conn *net.UnixConn) (err error) {
 	if err := r.open(); err != nil {
 		return err
 	}
-	if err := r.take(); err != nil {
+	err = r.take(ctx)
+	for range takeTries {
+		if errors.Is(err, errChanged) {
+			err = r.take(ctx)
+		}
+	}
+	if err != nil {
 		return err
 	}
-	ctx, detach := context.WithCancel(ctx)
+	attached, detach := context.WithCancel(ctx)
 	defer detach()
 	var watching sync.WaitGroup
 	watching.Go(func() { tap.AwaitGone(); detach() })
 	defer watching.Wait()
 	defer tap.Close()
-	why := r.run(ctx)
+	why := r.run(attached)
+	if why == "" && ctx.Err() != nil {
+		why = "the relay was told to end by a signal"
+	}
 	r.detach(why)
 	return nil
 }
@@ -89,7 +101,7 @@ func (r *relay) run(ctx context.Context) (why string) {
 			}
 			continue
 		case <-r.guard.dead():
-			if err := r.reguard(); err != nil {
+			if err := r.reguard(ctx); err != nil {
 				return "it has no guard any more: " + err.Error()
 			}
 			continue
@@ -107,33 +119,34 @@ func (r *relay) run(ctx context.Context) (why string) {
 				return err.Error()
 			}
 			server = r.server == nil // whose end nothing else would tell
+			r.awaitProbe()
 		case <-rest.C:
 		}
-		if why := r.look(server); why != "" {
+		if why := r.look(ctx, server); why != "" {
 			return why
 		}
 	}
 }
 
 // look acts on how the path stands. A reason to end is returned.
-func (r *relay) look(server bool) (why string) {
+func (r *relay) look(ctx context.Context, server bool) (why string) {
 	if r.place.moved() {
 		return "its directory is gone"
 	}
 	if !r.held {
 		if time.Since(r.changed) >= settle {
-			r.retake()
+			r.retake(ctx)
 		}
 		return ""
 	}
 	switch s, err := r.last.Load().state(); {
 	case err != nil:
-		return err.Error()
+		r.log.Debug("how the path stands can't be told", "cause", err) // this time
 	case s == returned:
 		return r.returned()
 	case s == lost:
 		r.release("the server took its path back")
-	case server && !r.last.Load().server.alive():
+	case server && r.last.Load().down():
 		r.release("the server is down")
 	default:
 		if err := r.last.Load().follow(); err != nil {
@@ -164,21 +177,33 @@ func (r *relay) returned() (why string) {
 
 // release lets go of a path that is no longer ours to serve: its server is
 // down, or was, and has bound it anew. A path without a server must not answer.
+//
+// What lies beside it stays until the path is at rest: a server that is about
+// to bind there must find it as it left it.
 func (r *relay) release(why string) {
 	r.refuse()
-	r.held, r.away = false, time.Now()
-	if _, err := r.place.Undo(false); err != nil {
-		r.log.Warn("something of ours is left beside it", "cause", err)
-	}
-	r.guard.say(sayReleased)
+	r.held, r.away, r.changed, r.cleared = false, time.Now(), time.Now(), false
 	r.server.close()
 	r.server = nil
 	r.mirror.Away(why)
 }
 
+// clear removes what lies beside a path that was released.
+func (r *relay) clear() {
+	if r.cleared {
+		return
+	}
+	r.cleared = true
+	if _, err := r.place.Undo(false); err != nil {
+		r.log.Warn("something is left beside it", "cause", err)
+	}
+	r.guard.say(sayReleased)
+}
+
 // retake takes the path again, if there is a server.
-func (r *relay) retake() {
-	if err := r.take(); err != nil && !r.said && time.Since(r.away) > patience {
+func (r *relay) retake(ctx context.Context) {
+	r.clear()
+	if err := r.take(ctx); err != nil && !r.said && time.Since(r.away) > patience {
 		r.said = true
 		r.log.Info("still waiting for its server", "cause", err)
 	}

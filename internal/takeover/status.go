@@ -80,9 +80,5 @@ func Restore(path string) (did string, held []Holder, err error) {
 		return "", nil, err
 	}
 	p.removeStaleLock()
-	held, err = holders(func(base string) bool { return wasAside(base, p) })
-	if err != nil {
-		held = nil // nothing is wrong with the path
-	}
-	return outcome[result], held, nil
+	return outcome[result], p.mounted(), nil
 }

@@ -1,6 +1,7 @@
 package takeover
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -33,7 +34,7 @@ var errChanged = errors.New("its server restarted meanwhile")
 // ready is called when ours listens, and before it is exchanged.
 //
 // On an error everything is as it was.
-func (p *Place) take(ready func(*taken) error) (_ *taken, err error) {
+func (p *Place) take(ctx context.Context, ready func(*taken) error) (_ *taken, err error) {
 	t := &taken{place: p}
 	defer func() {
 		if err != nil {
@@ -47,10 +48,10 @@ func (p *Place) take(ready func(*taken) error) (_ *taken, err error) {
 		return nil, err
 	}
 	// Before the directory is locked, since it may take its time.
-	if t.pid, err = t.server.greet(greetWithin); err != nil {
+	if t.pid, err = t.server.greet(ctx, greetWithin); err != nil {
 		return nil, fmt.Errorf("%s: %w", p.path, err)
 	}
-	unlock, err := p.exclusive(true)
+	unlock, err := p.exclusive(ctx, true)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +71,7 @@ func (p *Place) take(ready func(*taken) error) (_ *taken, err error) {
 // bind makes our socket, under a name of its own, as the server's is.
 func (t *taken) bind() error {
 	p := t.place
-	first := p.newName()
+	first := newName()
 	// Bound closed to all but us; opened below to whom the server's is open.
 	old := syscall.Umask(0o177)
 	lis, err := net.ListenUnix("unix", &net.UnixAddr{Name: p.at(first), Net: "unix"})
@@ -87,13 +88,13 @@ func (t *taken) bind() error {
 		return fmt.Errorf("the socket bound beside it was removed by somebody")
 	}
 	if err := imitate(t.ours, t.server); err != nil {
-		_, _ = p.remove(first, t.ours.id)
+		_, _ = p.removeInPlace(first, t.ours.id)
 		return err
 	}
 	// The name says which file is ours, for whoever has to undo it.
 	t.name = p.neighbour("-" + t.ours.String())
 	if err := p.rename(first, t.name); err != nil {
-		_, _ = p.remove(first, t.ours.id)
+		_, _ = p.removeInPlace(first, t.ours.id)
 		return fmt.Errorf("name the socket beside it: %w%s", err, mend(err, p))
 	}
 	return nil
@@ -197,10 +198,27 @@ func (t *taken) state() (state, error) {
 	return held, nil
 }
 
+// down says whether nobody listens any more where the server did.
+func (t *taken) down() bool {
+	lives, err := t.server.alive()
+	return err == nil && !lives
+}
+
+// isHeld says whether ours is at the path, whatever became of the lock file.
+func (t *taken) isHeld() bool {
+	if t == nil {
+		return false
+	}
+	s, err := t.state()
+	return err == nil && s == held
+}
+
 // follow gives the server's own socket what somebody gave to ours: a runtime
 // sets the mode and owner of its path a moment after it made it, and that is
 // our socket by then if we were quick.
 func (t *taken) follow() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	had := *t.ours
 	if err := t.ours.identify(); err != nil {
 		return err

@@ -66,7 +66,7 @@ func TestOursIsAsTheServers(t *testing.T) {
 		t.Log("no label can be set on this machine")
 	}
 	p := place(t, path)
-	held, err := p.take(nothing)
+	held, err := p.take(t.Context(), nothing)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func TestRefused(t *testing.T) {
 		"directory":             "is no socket",
 		"absent.sock":           "there is nothing",
 	} {
-		_, err := place(t, at(name)).take(nothing)
+		_, err := place(t, at(name)).take(t.Context(), nothing)
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), at(name)) {
 			t.Errorf("%s: %v; want it named, and %q", name, err, want)
 		}
@@ -166,7 +166,7 @@ func TestTakeLosesToARestart(t *testing.T) {
 	path := filepath.Join(shortDir(t), "s.sock")
 	grpcServer(t, path)
 	p := place(t, path)
-	_, err := p.take(func(*taken) error {
+	_, err := p.take(t.Context(), func(*taken) error {
 		if err := os.Remove(path); err != nil {
 			return err
 		}
@@ -177,12 +177,58 @@ func TestTakeLosesToARestart(t *testing.T) {
 		t.Errorf("take: %v", err)
 	}
 	f, err := p.look(p.base)
-	if err != nil || !f.alive() {
+	if lives, _ := f.alive(); err != nil || !lives {
 		t.Errorf("the path does not lead to the new server: %v", err)
 	}
 	f.close()
 	if left, _ := p.neighbours(); len(left) > 0 {
 		t.Errorf("left: %q", left)
+	}
+}
+
+// What others put beside a path neither gets on it nor keeps it from its server.
+func TestStrangersBesideThePath(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: to be two users")
+	}
+	path := filepath.Join(shortDir(t), "s.sock")
+	grpcServer(t, path)
+	p := place(t, path)
+	server, err := p.look(p.base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.close()
+
+	// A user's socket by the name that would say that root's live one is ours.
+	theirs := p.name(p.neighbour("-" + server.String()))
+	grpcServer(t, theirs)
+	if err := os.Lchown(theirs, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Undo(true); err == nil || !strings.Contains(err.Error(), theirs) {
+		t.Errorf("undo: %v; want it to name %s", err, theirs)
+	}
+	if now, err := p.look(p.base); err != nil || now.id != server.id {
+		t.Errorf("the path is another's: %v", err)
+	} else {
+		now.close()
+	}
+	if err := os.Remove(theirs); err != nil {
+		t.Fatal(err)
+	}
+
+	// A directory, which can't be removed as a socket is.
+	if err := os.Mkdir(p.name(p.neighbour("-0")), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	held, err := p.take(t.Context(), nothing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.close()
+	if r, err := p.Undo(false); r != Restored || err != nil {
+		t.Errorf("undo: %v, %v", r, err)
 	}
 }
 
@@ -221,7 +267,7 @@ func TestBreaker(t *testing.T) {
 	die := func(ago ...time.Duration) {
 		t.Helper()
 		for _, a := range ago {
-			if err := recordDeath(dir, "/run/x.sock", 42, now.Add(-a)); err != nil {
+			if err := RecordDeath(dir, "/run/x.sock", 42, now.Add(-a)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -235,8 +281,13 @@ func TestBreaker(t *testing.T) {
 	holds(false)
 	die(30*time.Minute, 21*time.Minute, 12*time.Minute)
 	holds(false)
-	die(11*time.Minute, 3*time.Minute)
-	holds(true) // 12, 11 and 3 minutes ago; it stays so however long ago
+	die(-30 * time.Hour) // the clock was set back since
+	holds(false)
+	if err := Reset(dir); err != nil {
+		t.Fatal(err)
+	}
+	die(12*time.Minute, 11*time.Minute, 3*time.Minute)
+	holds(true) // it stays so however long ago
 	if err := Reset(dir); err != nil {
 		t.Fatal(err)
 	}

@@ -1,9 +1,11 @@
 package takeover
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,12 +40,12 @@ var outcome = map[Result]string{
 //
 //   - a socket that answers is never replaced by one that does not;
 //   - a file that is not ours, or no longer, is not touched;
-//   - of two sockets of a server's that answer, the one at the path stays.
+//   - of two servers that answer, the one at the path has it.
 //
 // unserve also takes our own socket off the path where its server is down:
 // for a relay that hangs. (One that lives closes it.)
 func (p *Place) Undo(unserve bool) (Result, error) {
-	unlock, err := p.exclusive(false)
+	unlock, err := p.exclusive(context.Background(), false)
 	if err != nil {
 		return NotTaken, err
 	}
@@ -53,14 +55,12 @@ func (p *Place) Undo(unserve bool) (Result, error) {
 		return NotTaken, err
 	}
 	result := NotTaken
+	var failed []error
 	for _, name := range names {
 		r, err := p.undo(name, unserve)
-		if err != nil {
-			return result, err
-		}
-		result = strongest(result, r)
+		result, failed = strongest(result, r), append(failed, err)
 	}
-	return result, nil
+	return result, errors.Join(failed...)
 }
 
 // strongest is what a person would name of several things done to one path.
@@ -78,8 +78,9 @@ const undoTries = 32
 
 // undo deals with one neighbour.
 func (p *Place) undo(name string, unserve bool) (result Result, err error) {
+	u := undoing{Place: p, name: name, unserve: unserve}
 	for range undoTries {
-		done, r, err := p.undoStep(name, unserve)
+		done, r, err := u.step()
 		result = strongest(result, r)
 		if err != nil || done {
 			return result, err
@@ -88,46 +89,120 @@ func (p *Place) undo(name string, unserve bool) (result Result, err error) {
 	return result, fmt.Errorf("%s: its server restarts all the time; try again when it is at rest", p.path)
 }
 
-// undoStep reads the state and does the one thing that it asks for.
-func (p *Place) undoStep(name string, unserve bool) (done bool, _ Result, _ error) {
-	beside, err := p.look(name)
+// undoing is how far one neighbour's undoing is.
+type undoing struct {
+	*Place
+	name    string
+	unserve bool
+	rested  bool // the path was as it is for a while
+}
+
+// step reads the state and does the one thing that it asks for.
+func (u *undoing) step() (done bool, _ Result, _ error) {
+	p := u.Place
+	beside, err := p.look(u.name)
 	if beside == nil || err != nil {
 		return true, Cleaned, err
 	}
 	defer beside.close()
+	if !beside.socket() {
+		return true, NotTaken, nil // nobody's of ours
+	}
 	at, err := p.look(p.base)
 	if err != nil {
 		return true, NotTaken, err
 	}
 	defer at.close()
-	ours := func(f *file) bool { return name == p.neighbour("-"+f.String()) }
-	switch {
-	case ours(beside): // bound and not yet exchanged, or exchanged back
-		done, err = p.remove(name, beside.id)
-		return done, Cleaned, err
-	case at == nil && beside.alive():
-		err = p.rename(name, p.base)
-		if err == nil {
-			return true, Restored, nil
-		}
-		return false, NotTaken, unlessChanged(err, p)
-	case at != nil && ours(at) && beside.alive():
-		return p.giveBack(name, at, beside)
-	case at != nil && ours(at): // its server is down
-		if unserve && at.alive() {
-			if _, err := p.remove(p.base, at.id); err != nil {
-				return true, NotTaken, err
-			}
-		}
-		done, err = p.remove(name, beside.id)
-		return done, ServerDown, err
-	case at != nil && !at.alive() && beside.alive():
-		return p.giveBack(name, at, beside)
-	default: // the server took its path back, or is down and has removed it
-		done, err = p.remove(name, beside.id)
+	if u.isOf(beside) { // bound and not yet exchanged, or exchanged back
+		done, err = p.remove(u.name, beside.id)
 		return done, Cleaned, err
 	}
+	lives, err := beside.alive()
+	if err != nil {
+		return true, NotTaken, err
+	}
+	switch {
+	case at != nil && u.isOf(at):
+		return u.untake(at, beside, lives)
+	case lives && at == nil:
+		return u.bringBack()
+	case lives:
+		return u.settle(at, beside)
+	}
+	done, err = p.remove(u.name, beside.id) // the server took its path back, or removed it
+	return done, Cleaned, err
 }
+
+// isOf says whether the neighbour's name was made for this file: it is ours.
+func (u *undoing) isOf(f *file) bool { return u.name == u.neighbour("-"+f.String()) }
+
+// untake is of a path where our socket is.
+func (u *undoing) untake(at, beside *file, lives bool) (done bool, _ Result, err error) {
+	switch {
+	case lives && beside.uid != at.uid:
+		// Ours has the owner of the one whose place it took.
+		return true, NotTaken, fmt.Errorf("%s is not what lay at %s when it was taken: it is user %d's, not user %d's; look who made it, and remove it",
+			u.Place.name(u.name), u.path, beside.uid, at.uid)
+	case lives:
+		if at.mode != beside.mode || at.gid != beside.gid {
+			_ = imitate(beside, at) // somebody has only just changed it; not worth keeping the path for
+		}
+		return u.giveBack(u.name, at, beside)
+	}
+	if answers, _ := at.alive(); u.unserve && answers {
+		if _, err := u.remove(u.base, at.id); err != nil {
+			return true, NotTaken, err
+		}
+	}
+	done, err = u.remove(u.name, beside.id)
+	return done, ServerDown, err
+}
+
+// bringBack is of a path where nothing is, and whose server lives. If another
+// one is about to bind there, its name stays free.
+func (u *undoing) bringBack() (done bool, _ Result, _ error) {
+	if !u.rest() {
+		return false, NotTaken, nil
+	}
+	if err := u.rename(u.name, u.base); err != nil {
+		return false, NotTaken, unlessChanged(err, u.Place)
+	}
+	return true, Restored, nil
+}
+
+// settle is of a path that is another's, while the server that was there lives
+// too. If the other one answers, or will, it has the path for good.
+func (u *undoing) settle(at, beside *file) (done bool, _ Result, _ error) {
+	answers, err := at.alive()
+	switch {
+	case err != nil:
+		return true, NotTaken, err
+	case answers:
+		done, err = u.remove(u.name, beside.id)
+		return done, Cleaned, err
+	case !u.rest():
+		return false, NotTaken, nil
+	}
+	return u.giveBack(u.name, at, beside)
+}
+
+// rest waits, once, for as long as a server may take from its bind, or from
+// the unlink before that, until it listens.
+func (u *undoing) rest() (rested bool) {
+	if u.rested {
+		return true
+	}
+	u.rested = true
+	wait := u.wait
+	if wait == nil {
+		wait = time.Sleep
+	}
+	wait(starting)
+	return false
+}
+
+// starting is that time. It is waited only where two servers are seen at once.
+const starting = time.Second
 
 // giveBack exchanges the server's socket, which answers, with what is at its
 // path. Not done: the neighbour is ours now, and to be removed.

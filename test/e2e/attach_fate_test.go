@@ -98,6 +98,7 @@ func TestAttachInAContainer(t *testing.T) {
 	a := &attached{Tap: &Tap{Listen: n.cri, Tells: true, t: t, lab: lab}, state: state, was: was}
 	a.run(contained("--unguarded")...)
 	l.more(20)
+	answers(t, n.cri)        // a client that dials anew has no pid there
 	a.relay = relayOn(n.cri) // its pid there is another than here
 	stop(t, a.relay)         // or it may be the quicker one
 	a.stopped = true

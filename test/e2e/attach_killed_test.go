@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -173,6 +174,84 @@ func TestAttachGuardKilled(t *testing.T) {
 	l.more(50)
 	onlyInFlight(t, l, back)
 	l.end()
+}
+
+// TestAttachGuardStopped stops the guard: it is missed, ended, and another is as
+// good.
+func TestAttachGuardStopped(t *testing.T) {
+	n := newFakeNode(t)
+	a := attach(t, n.cri)
+	l := runtimeTraffic(t, n.cri)
+	first := a.guard
+	a.kill(first, unix.SIGSTOP)
+	eventually(t, "another guard has taken its place", func() bool {
+		return strings.Contains(a.Said(), "the guard died, and another has taken its place")
+	})
+	a.guard = childOf(a.relay, "guard")
+	if failed := l.failures(); len(failed) > 0 {
+		t.Errorf("%d calls failed, the first: %v", len(failed), failed[0].err)
+	}
+	a.kill(a.relay, unix.SIGKILL)
+	back := awaitBack(t, n.cri, a.was.Inode)
+	a.fails()
+	a.isBack()
+	l.more(50)
+	onlyInFlight(t, l, back)
+	l.end()
+}
+
+// TestAttachRelayTerminated sends the relay the signals of a service manager
+// that ends everything, twice: it gives the path back, says why, and carries
+// who is connected to their end.
+func TestAttachRelayTerminated(t *testing.T) {
+	n := newFakeNode(t)
+	a := attach(t, n.cri)
+	l := runtimeTraffic(t, n.cri)
+	during := watchEvents(t, n.cri, containerEvents)
+	l.more(50)
+	a.kill(a.relay, unix.SIGTERM)
+	awaitBack(t, n.cri, a.was.Inode)
+	a.kill(a.relay, unix.SIGTERM)
+	if said := a.fails(); !strings.Contains(said, "the relay was told to end by a signal") {
+		t.Errorf("it is not said why:\n%s", said)
+	}
+	l.more(50)
+	during.runs(t, "with the relay's signals")
+	during.hangUp()
+	l.end()
+	a.isBack()
+}
+
+// TestAttachFewDescriptors has more clients than the relay has descriptors for:
+// they wait or are closed, and no server is taken for dead for it.
+func TestAttachFewDescriptors(t *testing.T) {
+	n := newFakeNode(t)
+	a := attach(t, n.cri)
+	var had unix.Rlimit
+	if err := unix.Prlimit(a.relay, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 40, Max: 4096}, &had); err != nil {
+		t.Skip("can't bound the relay's descriptors: ", err)
+	}
+	for range rounds(20, 200) {
+		conns := make([]net.Conn, 60)
+		for i := range conns {
+			conns[i], _ = net.Dial("unix", n.cri)
+		}
+		for _, c := range conns {
+			if c != nil {
+				c.Close()
+			}
+		}
+		if now := lookAt(t, n.cri); now.Inode == 0 || now.Inode == a.was.Inode {
+			t.Fatalf("the path is not the relay's any more: %+v; it said:\n%s", now, a.Said())
+		}
+	}
+	if own := lookAt(t, neighbour(t, n.cri)); own.Inode != a.was.Inode {
+		t.Errorf("the server's own socket is not beside its path: %+v", own)
+	}
+	eventually(t, "it serves as before", func() bool { return connect(n.cri) == nil })
+	answers(t, n.cri)
+	a.detach()
+	answers(t, n.cri)
 }
 
 // TestAttachTapKilled kills attach itself: its relay gives the path back, and

@@ -1,12 +1,14 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/sys/unix"
 
 	"github.com/grpc-tap/grpc-tap/test/fakecri"
@@ -92,6 +94,46 @@ func TestAttachDriverRestarts(t *testing.T) {
 		a.backOn(i + 1)
 		l.more(30)
 		l.end()
+	}
+	a.detach()
+}
+
+// TestAttachServerReplaced starts a server while its predecessor still lives and
+// serves, as a rolling update may: the newcomer can bind, and has the path.
+func TestAttachServerReplaced(t *testing.T) {
+	dir, err := os.MkdirTemp("", "driver-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "csi.sock")
+	newest := ""
+	start := func(i int) {
+		t.Helper()
+		d, name := fakecri.NewDriver(), fmt.Sprintf("driver-%d", i)
+		newest = name
+		d.On(csi.Identity_GetPluginInfo_FullMethodName, fakecri.Reply(func(any) (any, error) {
+			return &csi.GetPluginInfoResponse{Name: name}, nil
+		}))
+		if err := d.Start(path); err != nil {
+			t.Fatalf("the newcomer does not start: %v", err)
+		}
+		t.Cleanup(d.Stop)
+	}
+	start(0)
+	a := attach(t, path)
+	for i := range rounds(5, 50) {
+		start(i + 1)
+		a.backOn(i + 1)
+		conn, err := dial(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := csi.NewIdentityClient(conn).GetPluginInfo(t.Context(), &csi.GetPluginInfoRequest{})
+		conn.Close()
+		if err != nil || info.GetName() != newest {
+			t.Fatalf("round %d: the path leads to %q (%v), not to %s; it said:\n%s", i, info.GetName(), err, newest, a.Said())
+		}
 	}
 	a.detach()
 }
