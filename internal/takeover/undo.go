@@ -138,13 +138,11 @@ func (u *undoing) isOf(f *file) bool { return u.name == u.neighbour("-"+f.String
 
 // untake is of a path where our socket is.
 func (u *undoing) untake(at, beside *file, lives bool) (done bool, _ Result, err error) {
-	switch {
-	case lives && beside.uid != at.uid:
-		// Ours has the owner of the one whose place it took.
-		return true, NotTaken, fmt.Errorf("%s is not what lay at %s when it was taken: it is user %d's, not user %d's; look who made it, and remove it",
-			u.Place.name(u.name), u.path, beside.uid, at.uid)
-	case lives:
-		if at.mode != beside.mode || at.gid != beside.gid {
+	if lives {
+		if err := u.stranger(at, beside); err != nil {
+			return true, NotTaken, err
+		}
+		if at.mode != beside.mode || at.uid != beside.uid || at.gid != beside.gid {
 			_ = imitate(beside, at) // somebody has only just changed it; not worth keeping the path for
 		}
 		return u.giveBack(u.name, at, beside)
@@ -183,7 +181,21 @@ func (u *undoing) settle(at, beside *file) (done bool, _ Result, _ error) {
 	case !u.rest():
 		return false, NotTaken, nil
 	}
+	if err := u.stranger(at, beside); err != nil {
+		return true, NotTaken, err
+	}
 	return u.giveBack(u.name, at, beside)
+}
+
+// stranger is an error where the neighbour is a user's, who could not have put
+// it at the path himself (a directory that all may write to, as /tmp): ours is
+// given the owner of what it takes the place of.
+func (u *undoing) stranger(at, beside *file) error {
+	if beside.uid == at.uid || beside.uid == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s is not what lay at %s: it is user %d's, not user %d's; look who made it, and remove it",
+		u.Place.name(u.name), u.path, beside.uid, at.uid)
 }
 
 // rest waits, once, for as long as a server may take from its bind, or from
