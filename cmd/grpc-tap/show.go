@@ -95,7 +95,7 @@ func (s *showFlags) open(ctx context.Context, stop func(), stdout, stderr io.Wri
 		o.sinks = append(o.sinks, o.toSpans)
 	}
 	if o.printed = s.printer(stdout); o.printed != nil {
-		o.toStdout = tap.NewQueue("stdout", &filtered{s.filter, o.printed, stop}, tap.QueueSize)
+		o.toStdout = tap.NewQueue("stdout", &filtered{filter: s.filter, to: o.printed, stop: stop}, tap.QueueSize)
 		o.sinks = append(o.sinks, o.toStdout)
 	}
 	if also != nil {
@@ -134,16 +134,26 @@ func terminal(w io.Writer) (width int, tty bool) {
 
 // filtered prints the records that match, until a write fails.
 type filtered struct {
-	filter view.Filter
-	to     printer
-	stop   func()
+	filter  view.Filter
+	to      printer
+	stop    func()
+	matches []*call.Record // to be used again
 }
 
-func (f *filtered) Record(r *call.Record) {
-	if f.to.Err() != nil || !f.filter.Match(r) {
+// Records implements tap.Sink.
+func (f *filtered) Records(all []*call.Record) {
+	if f.to.Err() != nil {
 		return
 	}
-	if f.to.Record(r); f.to.Err() != nil {
+	f.matches = f.matches[:0]
+	for _, r := range all {
+		if f.filter.Match(r) {
+			f.matches = append(f.matches, r)
+		}
+	}
+	f.to.Records(f.matches)
+	clear(f.matches)
+	if f.to.Err() != nil {
 		f.stop()
 	}
 }

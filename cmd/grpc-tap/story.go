@@ -29,8 +29,14 @@ type failure struct {
 	recovered time.Time
 }
 
-// Record implements tap.Sink.
-func (s *story) Record(r *call.Record) {
+// Records implements tap.Sink.
+func (s *story) Records(all []*call.Record) {
+	for _, r := range all {
+		s.record(r)
+	}
+}
+
+func (s *story) record(r *call.Record) {
 	if r.Pod.Name == "" || r.Code == "CANCELLED" { // a cancel is the caller's own doing
 		return
 	}

@@ -21,9 +21,14 @@ const (
 	maxShort       = 64
 )
 
-// upTo is the beginning of a value, in memory of its own: what is decoded may
-// be far longer, and an open call holds what it keeps for days.
-func upTo(n int, value string) string { return strings.Clone(value[:min(len(value), n)]) }
+// upTo is the beginning of a value. Of a longer one it is a copy: an open call
+// holds what it keeps for days.
+func upTo(n int, value string) string {
+	if len(value) <= n {
+		return value
+	}
+	return strings.Clone(value[:n])
+}
 
 // headerBlock gathers one direction's header blocks and decodes each, in wire
 // order, whatever becomes of its stream: the table must keep step.

@@ -96,6 +96,11 @@ func deadlineSlack(timeout time.Duration) time.Duration {
 	return min(max(timeout/20, 50*time.Millisecond), time.Second, timeout/2)
 }
 
+var timeoutUnits = map[byte]time.Duration{
+	'H': time.Hour, 'M': time.Minute, 'S': time.Second,
+	'm': time.Millisecond, 'u': time.Microsecond, 'n': time.Nanosecond,
+}
+
 // parseTimeout reads a grpc-timeout: at most eight digits and a unit. 0: none.
 func parseTimeout(s string) time.Duration {
 	if len(s) < 2 || len(s) > 9 {
@@ -105,10 +110,7 @@ func parseTimeout(s string) time.Duration {
 	if err != nil {
 		return 0
 	}
-	unit := map[byte]time.Duration{
-		'H': time.Hour, 'M': time.Minute, 'S': time.Second,
-		'm': time.Millisecond, 'u': time.Microsecond, 'n': time.Nanosecond,
-	}[s[len(s)-1]]
+	unit := timeoutUnits[s[len(s)-1]]
 	if unit > 0 && n > uint64(1<<63-1)/uint64(unit) {
 		return 1<<63 - 1
 	}

@@ -12,6 +12,7 @@ type stream struct {
 	call          Call
 	answered      bool // the response's headers have passed
 	request, back messageReader
+	first         [2]Message // room for Request.First and Response.First: most have one
 }
 
 // headers acts on a decoded header block.
@@ -65,6 +66,7 @@ func (c *Conn) open(id uint32, at time.Time, f *fields) {
 		Stream: id, Start: at, Path: f.path, Timeout: parseTimeout(f.timeout),
 		Traceparent: f.traceparent, Tracestate: f.tracestate,
 	}}
+	s.call.Request.First, s.call.Response.First = s.first[:0:1], s.first[1:1:2]
 	s.request.init(c, &s.call.Request)
 	s.request.encoding = f.encoding
 	s.back.init(c, &s.call.Response)

@@ -170,7 +170,7 @@ func TestRecent(t *testing.T) {
 	r.put("e", 4)
 	got := []string{}
 	for e := r.order.Front(); e != nil; e = e.Next() {
-		got = append(got, fmt.Sprint(e.Value))
+		got = append(got, fmt.Sprint(*e.Value.(*item[int])))
 	}
 	if want := "[{e 4} {d 3} {b 7}]"; fmt.Sprint(got) != want || len(r.entries) != 3 {
 		t.Errorf("%v, want %v", got, want)

@@ -6,7 +6,7 @@ import "container/list"
 // that was neither put nor got for the longest time makes room.
 type recent[V any] struct {
 	limit   int
-	entries map[string]*list.Element // of item[V]
+	entries map[string]*list.Element // of *item[V]
 	order   *list.List               // the latest in front
 }
 
@@ -25,19 +25,19 @@ func (r *recent[V]) get(key string) (value V, ok bool) {
 		return value, false
 	}
 	r.order.MoveToFront(e)
-	return e.Value.(item[V]).value, true
+	return e.Value.(*item[V]).value, true
 }
 
 func (r *recent[V]) put(key string, value V) {
 	if e, ok := r.entries[key]; ok {
-		e.Value = item[V]{key, value}
+		e.Value.(*item[V]).value = value
 		r.order.MoveToFront(e)
 		return
 	}
 	if len(r.entries) == r.limit {
-		r.drop(r.order.Back().Value.(item[V]).key)
+		r.drop(r.order.Back().Value.(*item[V]).key)
 	}
-	r.entries[key] = r.order.PushFront(item[V]{key, value})
+	r.entries[key] = r.order.PushFront(&item[V]{key, value})
 }
 
 func (r *recent[V]) drop(key string) {

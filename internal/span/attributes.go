@@ -4,8 +4,8 @@ import (
 	"strings"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"github.com/grpc-tap/grpc-tap/internal/call"
 )
@@ -38,51 +38,51 @@ func name(r *call.Record) string {
 
 // status follows otelgrpc's client handler: any code but OK is an error, with
 // the message as its description; OK leaves the status unset.
-func status(r *call.Record) (codes.Code, string) {
+func status(r *call.Record) (tracepb.Status_StatusCode, string) {
 	switch {
 	case r.State == call.Lost && r.Message == "":
-		return codes.Error, "connection lost"
+		return tracepb.Status_STATUS_CODE_ERROR, "connection lost"
 	case r.Failed():
-		return codes.Error, valid(r.Message)
+		return tracepb.Status_STATUS_CODE_ERROR, valid(r.Message)
 	default:
-		return codes.Unset, ""
+		return tracepb.Status_STATUS_CODE_UNSET, ""
 	}
 }
 
-// attributes are all that the record knows; what it does not know is absent.
-func attributes(r *call.Record) []attribute.KeyValue {
-	a := attrs{kvs: make([]attribute.KeyValue, 0, 32)}
-	a.kvs = append(a.kvs, semconv.RPCSystemNameGRPC, semconv.NetworkTransportUnix)
-	a.text(semconv.RPCMethodKey, name(r))
-	a.text(semconv.ServerAddressKey, r.Socket)
-	a.text(semconv.RPCResponseStatusCodeKey, r.Code)
-	a.text(semconv.ErrorTypeKey, errorType(r))
+// addAll adds all that the record knows.
+func (a *attributes) addAll(r *call.Record) {
+	a.known(semconv.RPCSystemNameGRPC.Key, semconv.RPCSystemNameGRPC.Value.AsString())
+	a.known(semconv.NetworkTransportUnix.Key, semconv.NetworkTransportUnix.Value.AsString())
+	a.known(semconv.RPCMethodKey, a.span.Name)
+	a.known(semconv.ServerAddressKey, r.Socket)
+	a.known(semconv.RPCResponseStatusCodeKey, r.Code)
+	a.known(semconv.ErrorTypeKey, errorType(r))
 
-	a.text(semconv.K8SNamespaceNameKey, r.Pod.Namespace)
-	a.text(semconv.K8SPodNameKey, r.Pod.Name)
-	a.text(semconv.K8SPodUIDKey, r.Pod.UID)
-	a.text(semconv.K8SContainerNameKey, r.Container.Name)
-	a.text(semconv.ContainerIDKey, r.Container.ID)
+	a.known(semconv.K8SNamespaceNameKey, r.Pod.Namespace)
+	a.known(semconv.K8SPodNameKey, r.Pod.Name)
+	a.known(semconv.K8SPodUIDKey, r.Pod.UID)
+	a.known(semconv.K8SContainerNameKey, r.Container.Name)
+	a.known(semconv.ContainerIDKey, r.Container.ID)
 	a.image(r.Image)
-	a.text(semconv.ContainerCSIPluginNameKey, r.Volume.Driver)
-	a.text(semconv.ContainerCSIVolumeIDKey, r.Volume.ID)
-	a.text(semconv.K8SPersistentvolumeNameKey, r.Volume.PV)
+	a.known(semconv.ContainerCSIPluginNameKey, r.Volume.Driver)
+	a.known(semconv.ContainerCSIVolumeIDKey, r.Volume.ID)
+	a.known(semconv.K8SPersistentvolumeNameKey, r.Volume.PV)
 
-	a.text(requestPayloadKey, string(r.Request))
-	a.text(responsePayloadKey, string(r.Response))
-	a.kvs = append(a.kvs, requestBytesKey.Int64(r.RequestBytes), responseBytesKey.Int64(r.ResponseBytes))
+	a.known(requestPayloadKey, string(r.Request))
+	a.known(responsePayloadKey, string(r.Response))
+	a.int(requestBytesKey, r.RequestBytes)
+	a.int(responseBytesKey, r.ResponseBytes)
 	if r.Caller.PID != 0 {
-		a.kvs = append(a.kvs, callerPIDKey.Int(r.Caller.PID))
+		a.int(callerPIDKey, int64(r.Caller.PID))
 	}
-	a.text(callerExeKey, r.Caller.Exe)
-	a.text(stateKey, string(r.State))
+	a.known(callerExeKey, r.Caller.Exe)
+	a.known(stateKey, string(r.State))
 	if r.Truncated {
-		a.kvs = append(a.kvs, truncatedKey.Bool(true))
+		a.yes(truncatedKey)
 	}
 	if r.ExitCode != nil {
-		a.kvs = append(a.kvs, exitCodeKey.Int64(int64(*r.ExitCode)))
+		a.int(exitCodeKey, int64(*r.ExitCode))
 	}
-	return a.kvs
 }
 
 // errorType is semconv's rule for clients: the status code on any failure.
@@ -99,20 +99,12 @@ func errorType(r *call.Record) string {
 	}
 }
 
-type attrs struct{ kvs []attribute.KeyValue }
-
-func (a *attrs) text(k attribute.Key, v string) {
-	if v != "" {
-		a.kvs = append(a.kvs, k.String(valid(v)))
-	}
-}
-
 // image splits an image reference as semconv wants it: the name without tag
 // and digest, the tag, the digest with the name; and "sha256:…" alone, which is
 // how the kubelet names an image it has, is an id.
-func (a *attrs) image(ref string) {
+func (a *attributes) image(ref string) {
 	if strings.HasPrefix(ref, "sha256:") {
-		a.text(semconv.ContainerImageIDKey, ref)
+		a.known(semconv.ContainerImageIDKey, ref)
 		return
 	}
 	repo, digest, _ := strings.Cut(valid(ref), "@")
@@ -121,12 +113,12 @@ func (a *attrs) image(ref string) {
 	if i := strings.LastIndexByte(repo, ':'); i > strings.LastIndexByte(repo, '/') {
 		repo, tag = repo[:i], repo[i+1:]
 	}
-	a.text(semconv.ContainerImageNameKey, repo)
+	a.known(semconv.ContainerImageNameKey, repo)
 	if tag != "" {
-		a.kvs = append(a.kvs, semconv.ContainerImageTags(tag))
+		a.one(semconv.ContainerImageTagsKey, tag)
 	}
 	if digest != "" {
-		a.kvs = append(a.kvs, semconv.ContainerImageRepoDigests(repo+"@"+digest))
+		a.one(semconv.ContainerImageRepoDigestsKey, repo+"@"+digest)
 	}
 }
 

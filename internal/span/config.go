@@ -15,6 +15,9 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	resourcepb "go.opentelemetry.io/proto/otlp/resource/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
@@ -60,17 +63,17 @@ func Configured(endpoint string, getenv func(string) string) bool {
 	return v != ""
 }
 
-// newOTLP returns the OTLP/gRPC exporter and the endpoint as a person knows it.
-func newOTLP(ctx context.Context, o Options) (sdktrace.SpanExporter, string, error) {
+// newOTLP returns the OTLP/gRPC client and the endpoint as a person knows it.
+func newOTLP(ctx context.Context, o Options) (client, string, error) {
 	opts, endpoint, err := otlpOptions(o, os.Getenv)
 	if err != nil {
 		return nil, "", err
 	}
-	exp, err := otlptracegrpc.New(ctx, opts...)
-	if err != nil {
+	c := otlptracegrpc.NewClient(opts...)
+	if err := c.Start(ctx); err != nil {
 		return nil, "", fmt.Errorf("OTLP exporter for %s: %w", endpoint, err)
 	}
-	return exp, endpoint, nil
+	return c, endpoint, nil
 }
 
 func otlpOptions(o Options, getenv func(string) string) ([]otlptracegrpc.Option, string, error) {
@@ -161,6 +164,54 @@ func newResource(ctx context.Context, version string) (*resource.Resource, error
 	return resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(attrs...), resource.WithFromEnv())
 }
 
+// around is what stands around the spans of each request.
+func around(res *resource.Resource, version string) *tracepb.ResourceSpans {
+	r := &resourcepb.Resource{}
+	for _, kv := range res.Attributes() {
+		value := &commonpb.AnyValue{Value: &commonpb.AnyValue_StringValue{StringValue: kv.Value.String()}}
+		r.Attributes = append(r.Attributes, &commonpb.KeyValue{Key: string(kv.Key), Value: value})
+	}
+	return &tracepb.ResourceSpans{
+		Resource: r, SchemaUrl: res.SchemaURL(),
+		ScopeSpans: []*tracepb.ScopeSpans{{
+			Scope: &commonpb.InstrumentationScope{Name: scopeName, Version: version}, SchemaUrl: semconv.SchemaURL,
+		}},
+	}
+}
+
+// newSampler is the sampler that OTEL_TRACES_SAMPLER names. There is none, and
+// every call is exported, where it is not set: a kubelet whose tracing is
+// configured but which did not sample a call sends a traceparent with flags 00,
+// and the SDK's default, ParentBased, would drop that call.
+func newSampler(getenv func(string) string) (sdktrace.Sampler, error) {
+	value := strings.ToLower(strings.TrimSpace(getenv("OTEL_TRACES_SAMPLER")))
+	name, parentBased := strings.CutPrefix(value, "parentbased_")
+	var s sdktrace.Sampler
+	switch name {
+	case "":
+		return nil, nil
+	case "always_on":
+		s = sdktrace.AlwaysSample()
+	case "always_off":
+		s = sdktrace.NeverSample()
+	case "traceidratio":
+		ratio := 1.0
+		if arg := strings.TrimSpace(getenv("OTEL_TRACES_SAMPLER_ARG")); arg != "" {
+			var err error
+			if ratio, err = strconv.ParseFloat(arg, 64); err != nil || !(ratio >= 0 && ratio <= 1) {
+				return nil, fmt.Errorf("OTEL_TRACES_SAMPLER_ARG=%s: want a number from 0 to 1", arg)
+			}
+		}
+		s = sdktrace.TraceIDRatioBased(ratio)
+	default:
+		return nil, fmt.Errorf("OTEL_TRACES_SAMPLER=%s: there is no such sampler", value)
+	}
+	if parentBased {
+		s = sdktrace.ParentBased(s)
+	}
+	return s, nil
+}
+
 // first is the first of vars that is set, and its name.
 func first(getenv func(string) string, vars []string) (value, name string) {
 	for _, name := range vars {
@@ -172,10 +223,13 @@ func first(getenv func(string) string, vars []string) (value, name string) {
 }
 
 // positiveEnv reads a count; what is none, or not above zero, is the default.
-// The SDK would panic on a negative queue and spin on a delay of zero.
 func positiveEnv(name string, otherwise int) int {
 	if n, err := strconv.Atoi(strings.TrimSpace(os.Getenv(name))); err == nil && n > 0 {
 		return n
 	}
 	return otherwise
+}
+
+func envMilliseconds(name string, otherwise int) time.Duration {
+	return time.Duration(positiveEnv(name, otherwise)) * time.Millisecond
 }

@@ -3,15 +3,15 @@ package span
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 )
 
-// gate is a SpanExporter that holds every batch until opened or cancelled.
+// gate is a client that holds every batch until opened or cancelled.
 type gate struct {
 	open    chan struct{}
 	entered chan struct{}
@@ -20,7 +20,7 @@ type gate struct {
 
 func newGate() *gate { return &gate{open: make(chan struct{}), entered: make(chan struct{})} }
 
-func (g *gate) ExportSpans(ctx context.Context, _ []sdktrace.ReadOnlySpan) error {
+func (g *gate) UploadTraces(ctx context.Context, _ []*tracepb.ResourceSpans) error {
 	g.once.Do(func() { close(g.entered) })
 	select {
 	case <-g.open:
@@ -30,20 +30,20 @@ func (g *gate) ExportSpans(ctx context.Context, _ []sdktrace.ReadOnlySpan) error
 	}
 }
 
-func (*gate) Shutdown(context.Context) error { return nil }
+func (*gate) Stop(context.Context) error { return nil }
 
 func TestDropsAreExact(t *testing.T) {
 	const room, writers, each = 64, 16, 500
 	t.Setenv("OTEL_BSP_MAX_QUEUE_SIZE", "64")
 	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "1")
 	g, log := newGate(), &lines{}
-	e := newExporter(t, Options{Exporter: g, Log: log.logger(), Endpoint: "collector:4317"})
+	e := newExporter(t, Options{client: g, Log: log.logger(), Endpoint: "collector:4317"})
 
 	var wg sync.WaitGroup
 	for range writers {
 		wg.Go(func() {
 			for range each {
-				e.Record(version())
+				record(e, version())
 			}
 		})
 	}
@@ -64,24 +64,26 @@ func TestDropsAreExact(t *testing.T) {
 }
 
 func TestOutageIsSaidOnce(t *testing.T) {
+	t.Setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1")
 	k, log := &kept{}, &lines{}
-	e := newExporter(t, Options{Exporter: k, Log: log.logger(), Endpoint: "collector:4317"})
-	record := func(n int) {
+	e := newExporter(t, Options{client: k, Log: log.logger(), Endpoint: "collector:4317"})
+	calls := func(n int) {
 		for range n {
-			e.Record(version())
-			flush(t, e)
+			record(e, version())
+			settled(t, e)
 		}
 	}
-	record(2)
+	calls(2)
 	k.failWith(errors.New("dial tcp: connection refused"))
-	record(3)
+	calls(3)
 	k.failWith(nil)
-	record(2)
+	calls(2)
 	k.failWith(errors.New("dial tcp: connection refused"))
-	record(1)
+	calls(1)
 	k.failWith(nil)
-	record(1)
+	calls(1)
 
+	shutdown(t, e)
 	got := log.get()
 	want := []string{
 		`level=WARN msg="cannot export spans: calls go on; spans are dropped and counted until it answers" endpoint=collector:4317 cause="dial tcp: connection refused" next="start the collector,`,
@@ -106,20 +108,20 @@ func TestOutageIsSaidOnce(t *testing.T) {
 func TestShutdownIsBounded(t *testing.T) {
 	t.Setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "10")
 	log := &lines{}
-	e, err := New(t.Context(), Options{Exporter: newGate(), Log: log.logger()})
+	e, err := New(t.Context(), Options{client: newGate(), Log: log.logger()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 95 {
-		e.Record(version())
+		record(e, version())
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := e.Shutdown(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Shutdown: %v, want the context's error", err)
 	}
-	<-e.sink.closed
-	e.Record(version())
+	<-e.done
+	record(e, version())
 	if st := e.Stats(); st.Exported != 0 || st.Dropped[ExportFailed] != 95 || st.Dropped[Shutdown] != 1 {
 		t.Errorf("stats %+v, want 95 failed and 1 after shutdown", st)
 	}
@@ -135,12 +137,12 @@ func TestShutdownIsBounded(t *testing.T) {
 func TestRecordsDuringShutdown(t *testing.T) {
 	const writers, each = 8, 200
 	k := &kept{}
-	e := newExporter(t, Options{Exporter: k})
+	e := newExporter(t, Options{client: k})
 	var wg sync.WaitGroup
 	for range writers {
 		wg.Go(func() {
 			for range each {
-				e.Record(version())
+				record(e, version())
 			}
 		})
 	}
@@ -155,21 +157,23 @@ func TestRecordsDuringShutdown(t *testing.T) {
 	}
 }
 
-func TestBySize(t *testing.T) {
-	small := tracetest.SpanStub{Name: "s"}
-	large := tracetest.SpanStub{Name: strings.Repeat("x", 5000)}
-	batch := tracetest.SpanStubs{small, small, large, small, large, large}.Snapshots()
-	var got []int
-	for part := range bySize(batch, 2000) {
-		got = append(got, len(part))
+// A request is no longer than a collector takes, and no span is lost by that.
+func TestBatches(t *testing.T) {
+	sized := func(n int) *tracepb.Span { return &tracepb.Span{Name: strings.Repeat("x", n)} }
+	small, large := sized(100), sized(maxRequestBytes/2)
+	b := batches{limit: 3}
+	for _, span := range []*tracepb.Span{small, small, small, small, large, large, small, small, sized(2 * maxRequestBytes), small} {
+		b.add(span)
 	}
-	want := []int{2, 1, 1, 1, 1} // one that is too large by itself is tried by itself
-	if len(got) != len(want) {
-		t.Fatalf("parts %v, want %v", got, want)
-	}
-	for i := range want {
-		if got[i] != want[i] {
-			t.Fatalf("parts %v, want %v", got, want)
+	var counts []int
+	for all := range 2 {
+		for spans := b.take(all == 1); len(spans) > 0; spans = b.take(all == 1) {
+			counts = append(counts, len(spans))
 		}
+		counts = append(counts, 0)
+	}
+	// What is too large by itself is tried by itself; the last one is not full.
+	if want := []int{3, 2, 3, 1, 0, 1, 0}; !slices.Equal(counts, want) {
+		t.Errorf("batches of %v, want %v", counts, want)
 	}
 }

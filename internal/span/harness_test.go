@@ -8,34 +8,55 @@ import (
 	"testing"
 	"time"
 
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	coltracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/grpc-tap/grpc-tap/internal/call"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// kept is an SpanExporter that keeps what it gets, through Shutdown too
-// (tracetest's own forgets it then). While fail is set it fails instead.
+// kept is a client that keeps the spans it gets. While fail is set it fails
+// instead.
 type kept struct {
 	mu    sync.Mutex
-	spans tracetest.SpanStubs
+	scope *commonpb.InstrumentationScope
+	spans []*tracepb.Span
 	fail  error
 }
 
-func (k *kept) ExportSpans(_ context.Context, spans []sdktrace.ReadOnlySpan) error {
+func (k *kept) UploadTraces(_ context.Context, sent []*tracepb.ResourceSpans) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.fail != nil {
 		return k.fail
 	}
-	k.spans = append(k.spans, tracetest.SpanStubsFromReadOnlySpans(spans)...)
+	for _, rs := range received(sent) {
+		for _, ss := range rs.ScopeSpans {
+			k.scope = ss.Scope
+			k.spans = append(k.spans, ss.Spans...)
+		}
+	}
 	return nil
 }
 
-func (*kept) Shutdown(context.Context) error { return nil }
+func (*kept) Stop(context.Context) error { return nil }
+
+// received is a request as a collector reads it.
+func received(sent []*tracepb.ResourceSpans) []*tracepb.ResourceSpans {
+	wire, err := proto.Marshal(&coltracepb.ExportTraceServiceRequest{ResourceSpans: sent})
+	if err != nil {
+		panic(err)
+	}
+	var got coltracepb.ExportTraceServiceRequest
+	if err := proto.Unmarshal(wire, &got); err != nil {
+		panic(err)
+	}
+	return got.ResourceSpans
+}
 
 func (k *kept) failWith(err error) {
 	k.mu.Lock()
@@ -91,25 +112,30 @@ func shutdown(t *testing.T, e *Exporter) {
 	}
 }
 
-func flush(t *testing.T, e *Exporter) {
+// settled waits until nothing waits or is under way.
+func settled(t *testing.T, e *Exporter) {
 	t.Helper()
-	if err := e.batches.ForceFlush(t.Context()); err != nil {
-		t.Errorf("ForceFlush: %v", err)
+	for end := time.Now().Add(time.Minute); e.ledger.inflight.Load() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("nothing is exported")
+		}
 	}
 }
 
 // one exports a single record and returns its span.
-func one(t *testing.T, r *call.Record) tracetest.SpanStub {
+func one(t *testing.T, r *call.Record) *tracepb.Span {
 	t.Helper()
 	k := &kept{}
-	e := newExporter(t, Options{Exporter: k, Version: "v1.2.3"})
-	e.Record(r)
+	e := newExporter(t, Options{client: k, Version: "v1.2.3"})
+	record(e, r)
 	shutdown(t, e)
-	if len(k.spans) != 1 {
-		t.Fatalf("%d spans, want 1", len(k.spans))
+	if len(k.spans) != 1 || k.scope.Name != scopeName || k.scope.Version != "v1.2.3" {
+		t.Fatalf("%d spans, want 1, of scope %v", len(k.spans), k.scope)
 	}
 	return k.spans[0]
 }
+
+func record(e *Exporter, r *call.Record) { e.Records([]*call.Record{r}) }
 
 func version() *call.Record {
 	return &call.Record{

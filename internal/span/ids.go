@@ -5,60 +5,48 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/grpc-tap/grpc-tap/internal/call"
 )
 
-// recordIDs is an sdktrace.IDGenerator that gives a span the ids of its
-// record: the SDK has no other way to start a span with ids made elsewhere.
-type recordIDs struct{}
-
-type idsKey struct{}
-
-type ids struct {
-	trace trace.TraceID
-	span  trace.SpanID
+// ids are those of r, and its parent if it has one. Ids that are absent or not
+// hex are replaced by random ones, the parent is then left out: such a span is
+// still worth having.
+func ids(r *call.Record) (trace.TraceID, trace.SpanID, trace.SpanContext) {
+	var parent trace.SpanContext
+	traceID, err := trace.TraceIDFromHex(r.TraceID)
+	for !traceID.IsValid() {
+		binary.BigEndian.PutUint64(traceID[:8], rand.Uint64())
+		binary.BigEndian.PutUint64(traceID[8:], rand.Uint64())
+	}
+	spanID, _ := trace.SpanIDFromHex(r.SpanID)
+	for !spanID.IsValid() {
+		binary.BigEndian.PutUint64(spanID[:], rand.Uint64())
+	}
+	if err == nil && r.ParentSpanID != "" {
+		parent = parentOf(r, traceID)
+	}
+	return traceID, spanID, parent
 }
 
-// recordContext carries r's ids to recordIDs and, if r has a parent, that as
-// the remote parent. Ids that are absent or not hex are replaced by random
-// ones, the parent is then left out: such a span is still worth having.
-func recordContext(r *call.Record) context.Context {
-	var own ids
-	own.trace, _ = trace.TraceIDFromHex(r.TraceID)
-	own.span, _ = trace.SpanIDFromHex(r.SpanID)
-	ctx := context.WithValue(context.Background(), idsKey{}, own)
-
-	parent, err := trace.SpanIDFromHex(r.ParentSpanID)
-	if err != nil || !own.trace.IsValid() {
-		return ctx
-	}
+func parentOf(r *call.Record, traceID trace.TraceID) trace.SpanContext {
+	id, _ := trace.SpanIDFromHex(r.ParentSpanID)
 	state, _ := trace.ParseTraceState(r.TraceState) // W3C: an invalid tracestate is dropped, the parent stays
-	return trace.ContextWithRemoteSpanContext(ctx, trace.NewSpanContext(trace.SpanContextConfig{
-		TraceID: own.trace, SpanID: parent, TraceFlags: trace.TraceFlags(0).WithSampled(r.ParentSampled), TraceState: state, Remote: true,
-	}))
+	return trace.NewSpanContext(trace.SpanContextConfig{
+		TraceID: traceID, SpanID: id, TraceFlags: trace.TraceFlags(0).WithSampled(r.ParentSampled), TraceState: state, Remote: true,
+	})
 }
 
-// NewIDs is asked for a span without a parent.
-func (recordIDs) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
-	own, _ := ctx.Value(idsKey{}).(ids)
-	for !own.trace.IsValid() {
-		binary.BigEndian.PutUint64(own.trace[:8], rand.Uint64())
-		binary.BigEndian.PutUint64(own.trace[8:], rand.Uint64())
+// sampled asks the sampler whether r is to be exported.
+func sampled(s sdktrace.Sampler, r *call.Record) bool {
+	if s == nil {
+		return true
 	}
-	return own.trace, spanID(own.span)
-}
-
-// NewSpanID is asked for a span with a parent; its trace is the parent's.
-func (recordIDs) NewSpanID(ctx context.Context, _ trace.TraceID) trace.SpanID {
-	own, _ := ctx.Value(idsKey{}).(ids)
-	return spanID(own.span)
-}
-
-func spanID(id trace.SpanID) trace.SpanID {
-	for !id.IsValid() {
-		binary.BigEndian.PutUint64(id[:], rand.Uint64())
-	}
-	return id
+	traceID, _, parent := ids(r)
+	return s.ShouldSample(sdktrace.SamplingParameters{
+		ParentContext: trace.ContextWithRemoteSpanContext(context.Background(), parent),
+		TraceID:       traceID, Name: name(r), Kind: trace.SpanKindClient,
+	}).Decision == sdktrace.RecordAndSample
 }

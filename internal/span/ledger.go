@@ -32,10 +32,8 @@ func (e *Exporter) Stats() Stats {
 	}
 }
 
-// ledger counts what the SDK does not. inflight is started − (exported +
-// failed); what the batch processor's queue holds is never more than that, so
-// while inflight stays within the queue's size the queue cannot overflow, and
-// the processor never drops anything behind our back.
+// ledger bounds the spans that wait or are under way, which are inflight, and
+// counts what becomes of them.
 type ledger struct {
 	limit    int64
 	inflight atomic.Int64

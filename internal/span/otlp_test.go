@@ -82,8 +82,8 @@ func TestOTLP(t *testing.T) {
 	e := newExporter(t, Options{Endpoint: c.addr, Insecure: true, Version: "v1.2.3"})
 	r := version()
 	r.Code, r.Message = "INTERNAL", "not UTF-8: \xff\xfe"
-	e.Record(r)
-	e.Record(version())
+	record(e, r)
+	record(e, version())
 	shutdown(t, e)
 
 	spans := c.spans()
@@ -118,7 +118,7 @@ func TestOTLPFromEnvironment(t *testing.T) {
 	t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "")
 	t.Setenv("NODE_NAME", "")
 	e := newExporter(t, Options{})
-	e.Record(version())
+	record(e, version())
 	shutdown(t, e)
 	host, _ := os.Hostname()
 	if res := c.resource(); res["service.name"] != "grpc-tap" || res["k8s.node.name"] != strings.ToLower(host) {
@@ -131,7 +131,7 @@ func TestPartialSuccess(t *testing.T) {
 	c.partial = &coltracepb.ExportTracePartialSuccess{RejectedSpans: 2, ErrorMessage: "too old"}
 	e := newExporter(t, Options{Endpoint: c.addr, Insecure: true, Log: log.logger()})
 	for range 5 {
-		e.Record(version())
+		record(e, version())
 	}
 	shutdown(t, e)
 	if st := e.Stats(); st.Exported != 3 || st.Dropped[Rejected] != 2 || st.Dropped[ExportFailed] != 0 {
@@ -174,7 +174,7 @@ func TestCollectorTrouble(t *testing.T) {
 			log := &lines{}
 			e := newExporter(t, Options{Endpoint: c.endpoint, Insecure: c.insecure, Log: log.logger(), once: true})
 			for range 4 {
-				e.Record(version())
+				record(e, version())
 			}
 			shutdown(t, e)
 			if st := e.Stats(); st.Exported != 0 || st.Dropped[ExportFailed] != 4 {

@@ -1,33 +1,36 @@
 package span
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"maps"
 	"strings"
 	"testing"
-	"time"
 
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/sdk/trace/tracetest"
-	"go.opentelemetry.io/otel/trace"
+	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"github.com/grpc-tap/grpc-tap/internal/call"
 )
 
-func attrMap(s tracetest.SpanStub) map[string]any {
+func attrMap(s *tracepb.Span) map[string]any {
 	m := map[string]any{}
 	for _, kv := range s.Attributes {
-		if kv.Value.Type() == attribute.STRINGSLICE {
-			m[string(kv.Key)] = strings.Join(kv.Value.AsStringSlice(), ",")
-			continue
+		switch v := kv.Value.Value.(type) {
+		case *commonpb.AnyValue_StringValue:
+			m[kv.Key] = v.StringValue
+		case *commonpb.AnyValue_IntValue:
+			m[kv.Key] = v.IntValue
+		case *commonpb.AnyValue_BoolValue:
+			m[kv.Key] = v.BoolValue
+		case *commonpb.AnyValue_ArrayValue:
+			m[kv.Key] = "[" + v.ArrayValue.Values[0].GetStringValue() + "]"
 		}
-		m[string(kv.Key)] = kv.Value.AsInterface()
 	}
 	return m
 }
 
-func wantAttrs(t *testing.T, s tracetest.SpanStub, want map[string]any) {
+func wantAttrs(t *testing.T, s *tracepb.Span, want map[string]any) {
 	t.Helper()
 	got := attrMap(s)
 	for k, v := range want {
@@ -61,31 +64,28 @@ func TestEveryField(t *testing.T) {
 		"server.address": "/run/containerd/containerd.sock", "network.transport": "unix",
 		"k8s.namespace.name": "shop", "k8s.pod.name": "web-0", "k8s.pod.uid": "6f0c",
 		"k8s.container.name": "nginx", "container.id": "c0ffee",
-		"container.image.name": "reg.example:5000/team/nginx", "container.image.tags": "1.27",
-		"container.image.repo_digests": "reg.example:5000/team/nginx@sha256:abcd",
+		"container.image.name": "reg.example:5000/team/nginx", "container.image.tags": "[1.27]",
+		"container.image.repo_digests": "[reg.example:5000/team/nginx@sha256:abcd]",
 		"container.csi.plugin.name":    "nfs.csi.k8s.io", "container.csi.volume.id": "vol-1", "k8s.persistentvolume.name": "pv-1",
 		"grpc_tap.request.payload": `{"a":"1"}`, "grpc_tap.response.payload": `{}`,
 		"grpc_tap.request.bytes": int64(120), "grpc_tap.response.bytes": int64(45),
 		"grpc_tap.caller.pid": int64(812), "grpc_tap.caller.exe": "/usr/bin/kubelet",
 		"grpc_tap.state": "done", "grpc_tap.truncated": true, "grpc_tap.exec.exit_code": int64(0),
 	})
-	if s.Name != "runtime.v1.RuntimeService/CreateContainer" || s.SpanKind != trace.SpanKindClient {
-		t.Errorf("name %q, kind %v", s.Name, s.SpanKind)
+	if s.Name != "runtime.v1.RuntimeService/CreateContainer" || s.Kind != tracepb.Span_SPAN_KIND_CLIENT {
+		t.Errorf("name %q, kind %v", s.Name, s.Kind)
 	}
-	if s.Status.Code != codes.Error || s.Status.Description != "sandbox \uFFFD\nnot found" {
+	if s.Status.Code != tracepb.Status_STATUS_CODE_ERROR || s.Status.Message != "sandbox \uFFFD\nnot found" {
 		t.Errorf("status %+v", s.Status)
 	}
-	if !s.StartTime.Equal(r.Start) || !s.EndTime.Equal(r.Start.Add(1500*time.Microsecond)) {
-		t.Errorf("%v – %v, want the record's", s.StartTime, s.EndTime)
+	if s.StartTimeUnixNano != uint64(r.Start.UnixNano()) || s.EndTimeUnixNano != s.StartTimeUnixNano+1500_000 {
+		t.Errorf("%v – %v, want the record's", s.StartTimeUnixNano, s.EndTimeUnixNano)
 	}
-	if sc := s.SpanContext; sc.TraceID().String() != r.TraceID || sc.SpanID().String() != r.SpanID || !sc.IsSampled() {
-		t.Errorf("ids %v/%v, want the record's", sc.TraceID(), sc.SpanID())
+	if hex.EncodeToString(s.TraceId) != r.TraceID || hex.EncodeToString(s.SpanId) != r.SpanID || s.Flags&1 == 0 {
+		t.Errorf("ids %x/%x, flags %x, want the record's", s.TraceId, s.SpanId, s.Flags)
 	}
-	if s.Parent.IsValid() {
-		t.Errorf("parent %v, want none", s.Parent.SpanID())
-	}
-	if s.InstrumentationScope.Name != scopeName || s.InstrumentationScope.Version != "v1.2.3" {
-		t.Errorf("scope %+v", s.InstrumentationScope)
+	if s.ParentSpanId != nil {
+		t.Errorf("parent %x, want none", s.ParentSpanId)
 	}
 }
 
@@ -97,7 +97,7 @@ func TestUnknownIsAbsent(t *testing.T) {
 		"server.address": "/run/containerd/containerd.sock", "network.transport": "unix",
 		"grpc_tap.request.bytes": int64(0), "grpc_tap.response.bytes": int64(0), "grpc_tap.state": "done",
 	})
-	if s.Status.Code != codes.Unset || s.Status.Description != "" {
+	if s.Status.Code != tracepb.Status_STATUS_CODE_UNSET || s.Status.Message != "" {
 		t.Errorf("status %+v, want unset", s.Status)
 	}
 }
@@ -106,14 +106,14 @@ func TestParent(t *testing.T) {
 	r := version()
 	r.ParentSpanID, r.TraceState, r.NativeParent = "00f067aa0ba902b7", "congo=t61rcWkgMzE", true
 	s := one(t, r)
-	if s.SpanContext.TraceID().String() != r.TraceID || s.SpanContext.SpanID().String() != r.SpanID {
-		t.Errorf("ids %v/%v, want the record's", s.SpanContext.TraceID(), s.SpanContext.SpanID())
+	if hex.EncodeToString(s.TraceId) != r.TraceID || hex.EncodeToString(s.SpanId) != r.SpanID {
+		t.Errorf("ids %x/%x, want the record's", s.TraceId, s.SpanId)
 	}
-	if s.Parent.SpanID().String() != r.ParentSpanID || s.Parent.TraceID().String() != r.TraceID || !s.Parent.IsRemote() {
-		t.Errorf("parent %+v", s.Parent)
+	if hex.EncodeToString(s.ParentSpanId) != r.ParentSpanID || s.Flags&uint32(tracepb.SpanFlags_SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK) == 0 {
+		t.Errorf("parent %x, flags %x", s.ParentSpanId, s.Flags)
 	}
-	if got := s.SpanContext.TraceState().String(); got != r.TraceState {
-		t.Errorf("tracestate %q, want the caller's", got)
+	if s.TraceState != r.TraceState {
+		t.Errorf("tracestate %q, want the caller's", s.TraceState)
 	}
 }
 
@@ -121,8 +121,8 @@ func TestUnusableIDs(t *testing.T) {
 	r := version()
 	r.TraceID, r.SpanID, r.ParentSpanID, r.TraceState = "nonsense", strings.Repeat("0", 16), "00f067aa0ba902b7", "=="
 	s := one(t, r)
-	if !s.SpanContext.IsValid() || s.Parent.IsValid() {
-		t.Errorf("span %+v, parent %+v: want new ids and no parent", s.SpanContext, s.Parent)
+	if len(s.TraceId) != 16 || len(s.SpanId) != 8 || s.ParentSpanId != nil || s.TraceState != "" {
+		t.Errorf("%v: want new ids and no parent", s)
 	}
 }
 
@@ -137,17 +137,17 @@ func TestLost(t *testing.T) {
 	if got["error.type"] != "connection_lost" || got["grpc_tap.state"] != "lost" {
 		t.Errorf("attributes %v", got)
 	}
-	if s.Status.Code != codes.Error || s.Status.Description != r.Message {
+	if s.Status.Code != tracepb.Status_STATUS_CODE_ERROR || s.Status.Message != r.Message {
 		t.Errorf("status %+v", s.Status)
 	}
 }
 
 func TestRunningIsNoSpan(t *testing.T) {
 	k := &kept{}
-	e := newExporter(t, Options{Exporter: k})
+	e := newExporter(t, Options{client: k})
 	r := version()
 	r.State, r.Code = call.Running, ""
-	e.Record(r)
+	record(e, r)
 	shutdown(t, e)
 	if len(k.spans) != 0 {
 		t.Errorf("%d spans, want none", len(k.spans))
@@ -167,16 +167,10 @@ func TestImage(t *testing.T) {
 	} {
 		r := version()
 		r.Image = ref
-		got := map[attribute.Key]string{}
-		for _, kv := range attributes(r) {
-			got[kv.Key] = kv.Value.String()
-			if kv.Value.Type() == attribute.STRINGSLICE {
-				got[kv.Key] = strings.Join(kv.Value.AsStringSlice(), ",")
-			}
-		}
-		for i, k := range []attribute.Key{"container.image.name", "container.image.tags", "container.image.repo_digests", "container.image.id"} {
-			if got[k] != want[i] {
-				t.Errorf("%q: %s = %q, want %q", ref, k, got[k], want[i])
+		got := attrMap(one(t, r))
+		for i, k := range []string{"container.image.name", "container.image.tags", "container.image.repo_digests", "container.image.id"} {
+			if have, _ := got[k].(string); strings.Trim(have, "[]") != want[i] {
+				t.Errorf("%q: %s = %q, want %q", ref, k, have, want[i])
 			}
 		}
 	}
@@ -187,9 +181,9 @@ func TestSamplerFromEnvironment(t *testing.T) {
 	t.Setenv("OTEL_TRACES_SAMPLER", "always_off")
 	t.Setenv("OTEL_BSP_MAX_QUEUE_SIZE", "2")
 	k := &kept{}
-	e := newExporter(t, Options{Exporter: k})
+	e := newExporter(t, Options{client: k})
 	for range 10 {
-		e.Record(version())
+		record(e, version())
 	}
 	shutdown(t, e)
 	if st := e.Stats(); st.Exported != 0 || st.Dropped[QueueFull] != 0 {
@@ -197,8 +191,8 @@ func TestSamplerFromEnvironment(t *testing.T) {
 	}
 }
 
-func BenchmarkRecord(b *testing.B) {
-	e, err := New(b.Context(), Options{Exporter: &kept{}})
+func BenchmarkSpan(b *testing.B) {
+	e, err := New(b.Context(), Options{client: &kept{}})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -206,6 +200,6 @@ func BenchmarkRecord(b *testing.B) {
 	r := version()
 	b.ReportAllocs()
 	for b.Loop() {
-		e.Record(r)
+		spanOf(r, e.limits)
 	}
 }

@@ -240,8 +240,7 @@ func (t *Tap) guard(c *conn, e *mirror.Event, step func() error) {
 	if c.gaveUp {
 		return
 	}
-	var g *codec.GaveUp
-	if errors.As(t.survive(c, step), &g) {
+	if g, ok := errors.AsType[*codec.GaveUp](t.survive(c, step)); ok {
 		t.giveUp(c, e.At, g)
 	}
 }

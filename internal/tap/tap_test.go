@@ -57,11 +57,11 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-// Record implements Sink.
-func (s *spine) Record(r *call.Record) {
+// Records implements Sink.
+func (s *spine) Records(all []*call.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.records = append(s.records, r)
+	s.records = append(s.records, all...)
 }
 
 func newSpine(t *testing.T, decoder func(func(*codec.Call)) Decoder) *spine {
@@ -317,7 +317,7 @@ func (d *closable) Close(at time.Time) { d.closed = at }
 
 type slowSink struct{ release chan struct{} }
 
-func (s slowSink) Record(*call.Record) { <-s.release }
+func (s slowSink) Records([]*call.Record) { <-s.release }
 
 func TestASlowSinkHoldsUpNobodyAndIsCounted(t *testing.T) {
 	release := make(chan struct{})

@@ -1,6 +1,7 @@
 package tap
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
 	"strconv"
@@ -12,12 +13,12 @@ import (
 // trace gives r its ids: in the caller's trace and under the caller's span
 // where it sent a traceparent, sampled or not; else in a trace of its own.
 func trace(r *call.Record, traceparent, tracestate string) {
-	r.SpanID = randomHex(8)
+	r.SpanID = randomHex(1)
 	if p, ok := parseTraceparent(traceparent); ok {
 		r.TraceID, r.ParentSpanID, r.ParentSampled, r.TraceState, r.NativeParent = p.trace, p.span, p.sampled, tracestate, true
 		return
 	}
-	r.TraceID = randomHex(16)
+	r.TraceID = randomHex(2)
 }
 
 type parent struct {
@@ -28,6 +29,9 @@ type parent struct {
 // parseTraceparent reads W3C Trace Context's header, §3.2: version, trace id,
 // parent id, flags; of versions to come only these four are known.
 func parseTraceparent(s string) (parent, bool) {
+	if s == "" {
+		return parent{}, false
+	}
 	p := strings.Split(s, "-")
 	if len(p) < 4 || !isHex(p[0], 2) || p[0] == "ff" || p[0] == "00" && len(p) != 4 || !isHex(p[3], 2) {
 		return parent{}, false
@@ -43,12 +47,13 @@ func isHex(s string, n int) bool {
 	return len(s) == n && strings.Trim(s, "0123456789abcdef") == ""
 }
 
-// randomHex returns n random bytes, never all zero, which would be no id.
+// randomHex returns n random words of eight bytes, never all zero, which would
+// be no id.
 func randomHex(n int) string {
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(rand.Uint32())
+	var b [16]byte
+	for i := range n {
+		binary.BigEndian.PutUint64(b[8*i:], rand.Uint64())
 	}
-	b[n-1] |= 1
-	return hex.EncodeToString(b)
+	b[8*n-1] |= 1
+	return hex.EncodeToString(b[:8*n])
 }

@@ -42,7 +42,7 @@ func Render(d protoreflect.MessageDescriptor, wire []byte, whole bool, budget in
 
 func (m *message) render(wire []byte, whole bool, budget int) (out []byte, trimmed bool) {
 	w := writer{
-		buf:       make([]byte, 0, min(budget, len(wire)+64)),
+		buf:       make([]byte, 0, min(budget, 2*len(wire)+64)),
 		limit:     budget,
 		maxString: max(budget/4, minString),
 		trimmed:   !whole,

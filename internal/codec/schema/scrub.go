@@ -57,6 +57,9 @@ var credentials = []struct {
 // Scrub takes the commonest forms of credentials out of free text (a status
 // message), which is shown because it is why people come.
 func Scrub(s string) string {
+	if s == "" {
+		return ""
+	}
 	for _, c := range credentials {
 		s = c.pattern.ReplaceAllString(s, c.keep)
 	}

@@ -103,9 +103,7 @@ func draw(o Options, records ...*call.Record) string {
 	var b bytes.Buffer
 	o.Location = time.UTC
 	text := NewText(&b, o)
-	for _, r := range records {
-		text.Record(r)
-	}
+	text.Records(records)
 	return b.String()
 }
 
@@ -127,8 +125,6 @@ func BenchmarkText(b *testing.B) {
 	text, records := NewText(io.Discard, Options{Width: 200, Color: true}), scene()
 	b.ReportAllocs()
 	for b.Loop() {
-		for _, r := range records {
-			text.Record(r)
-		}
+		text.Records(records)
 	}
 }

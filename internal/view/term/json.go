@@ -3,7 +3,6 @@ package term
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"io"
 
 	"github.com/grpc-tap/grpc-tap/internal/call"
@@ -12,37 +11,46 @@ import (
 // JSON writes records as JSON, one a line. It is not for use by several
 // goroutines.
 type JSON struct {
-	out output
-	buf bytes.Buffer
-	enc *json.Encoder
+	out  output
+	line bytes.Buffer
+	enc  *json.Encoder
+	buf  []byte // lines to be written
 }
 
-// NewJSON returns a JSON that writes each record to w in one Write.
+// NewJSON returns a JSON that writes to w whole lines, many at once.
 func NewJSON(w io.Writer) *JSON {
 	j := &JSON{out: output{w: w}}
-	j.enc = json.NewEncoder(&j.buf)
+	j.enc = json.NewEncoder(&j.line)
 	j.enc.SetEscapeHTML(false) // "kubelet <-> containerd" is to stay legible
 	return j
 }
 
-// Record writes r. After a failed write it writes nothing more; see Err.
-func (j *JSON) Record(r *call.Record) {
-	j.buf.Reset()
-	if err := j.enc.Encode(r); err != nil {
+// Records writes them. After a failed write it writes nothing more; see Err.
+func (j *JSON) Records(all []*call.Record) {
+	for _, r := range all {
+		j.buf = append(j.buf, j.encode(r)...)
+		j.buf = j.out.writeFrom(j.buf, writeFrom)
+	}
+	j.buf = j.out.writeFrom(j.buf, 1)
+}
+
+func (j *JSON) encode(r *call.Record) string {
+	j.line.Reset()
+	if j.enc.Encode(r) != nil {
 		// Only a payload can be no JSON; the call is worth a line without it.
 		bare := *r
 		bare.Request, bare.Response, bare.Truncated = nil, nil, true
-		j.buf.Reset()
-		if err := j.enc.Encode(&bare); err != nil {
-			j.out.fail(fmt.Errorf("record of %s/%s as JSON: %w", r.Service, r.Method, err))
-			return
-		}
+		j.line.Reset()
+		_ = j.enc.Encode(&bare)
 	}
-	j.out.write(escapeControls(j.buf.String()))
+	return escapeControls(j.line.String())
 }
 
 // Err is the first error.
 func (j *JSON) Err() error { return j.out.err }
+
+// writeFrom is from when on lines are written though more of them come, in bytes.
+const writeFrom = 32 << 10
 
 // output is a writer that remembers its first error, and then rests.
 type output struct {
@@ -50,16 +58,13 @@ type output struct {
 	err error
 }
 
-func (o *output) write(s string) {
-	if o.err != nil {
-		return
+// writeFrom writes buf if it is so long, and gives back what is left of it.
+func (o *output) writeFrom(buf []byte, length int) []byte {
+	if len(buf) < length {
+		return buf
 	}
-	_, err := io.WriteString(o.w, s)
-	o.fail(err)
-}
-
-func (o *output) fail(err error) {
 	if o.err == nil {
-		o.err = err
+		_, o.err = o.w.Write(buf)
 	}
+	return buf[:0]
 }

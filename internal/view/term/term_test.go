@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"strings"
 	"testing"
@@ -196,10 +197,9 @@ func TestJSON(t *testing.T) {
 	r := scene()[4]
 	r.Request = json.RawMessage(`{"a": "<b>"}`)
 	r.Message += "\u009b\x7f\x1b"
-	j.Record(r)
 	broken := *r
 	broken.Request = json.RawMessage(`{"a`)
-	j.Record(&broken)
+	j.Records([]*call.Record{r, &broken})
 	if err := j.Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -223,6 +223,43 @@ func TestJSON(t *testing.T) {
 	}
 }
 
+// writes notes how much was written each time.
+type writes []int
+
+func (w *writes) Write(p []byte) (int, error) {
+	if p[len(p)-1] != '\n' {
+		return 0, errors.New("no whole line")
+	}
+	*w = append(*w, len(p))
+	return len(p), nil
+}
+
+// Many records are few writes of whole lines, and none waits for the next call.
+func TestManyAtOnce(t *testing.T) {
+	var many []*call.Record
+	for range 100 {
+		many = append(many, scene()...)
+	}
+	for name, print := range map[string]func(io.Writer, []*call.Record){
+		"text": func(w io.Writer, all []*call.Record) { NewText(w, Options{}).Records(all) },
+		"json": func(w io.Writer, all []*call.Record) { NewJSON(w).Records(all) },
+	} {
+		var all bytes.Buffer
+		for _, r := range many {
+			print(&all, []*call.Record{r})
+		}
+		var w writes
+		print(&w, many)
+		sum := 0
+		for _, n := range w {
+			sum += n
+		}
+		if sum != all.Len() || len(w) > sum/writeFrom+1 {
+			t.Errorf("%s: %d bytes in writes of %v, want %d in few", name, sum, w, all.Len())
+		}
+	}
+}
+
 type failing struct{ writes int }
 
 func (f *failing) Write([]byte) (int, error) { f.writes++; return 0, errors.New("gone") }
@@ -230,13 +267,13 @@ func (f *failing) Write([]byte) (int, error) { f.writes++; return 0, errors.New(
 // A reader that has gone is not written to again.
 func TestFailedWrite(t *testing.T) {
 	type sink interface {
-		Record(*call.Record)
+		Records([]*call.Record)
 		Err() error
 	}
 	f, g := &failing{}, &failing{}
 	for s, f := range map[sink]*failing{NewText(f, Options{}): f, NewJSON(g): g} {
 		for _, r := range scene() {
-			s.Record(r)
+			s.Records([]*call.Record{r})
 		}
 		if s.Err() == nil || f.writes != 1 {
 			t.Errorf("%T: error %v after %d writes, want one write", s, s.Err(), f.writes)

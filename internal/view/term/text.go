@@ -29,14 +29,14 @@ type Options struct {
 
 // Text writes records as lines. It is not for use by several goroutines.
 type Text struct {
-	out     output
-	layout  layout
-	color   bool
-	where   *time.Location
-	scratch strings.Builder
+	out    output
+	layout layout
+	color  bool
+	where  *time.Location
+	buf    []byte
 }
 
-// NewText returns a Text that writes each record to w in one Write.
+// NewText returns a Text that writes to w whole records, many at once.
 func NewText(w io.Writer, o Options) *Text {
 	if o.Width <= 0 {
 		o.Width = 200
@@ -47,11 +47,13 @@ func NewText(w io.Writer, o Options) *Text {
 	return &Text{out: output{w: w}, layout: newLayout(o.Width, o.Wide), color: o.Color, where: o.Location}
 }
 
-// Record prints r. After a failed write it prints nothing more; see Err.
-func (t *Text) Record(r *call.Record) {
-	t.scratch.Reset()
-	t.line(r)
-	t.out.write(t.scratch.String())
+// Records prints them. After a failed write it prints nothing more; see Err.
+func (t *Text) Records(all []*call.Record) {
+	for _, r := range all {
+		t.line(r)
+		t.buf = t.out.writeFrom(t.buf, writeFrom)
+	}
+	t.buf = t.out.writeFrom(t.buf, 1)
 }
 
 // Err is the first error of a write: a reader such as head has gone, say.
@@ -107,9 +109,9 @@ func (t *Text) below(code, short, message string) {
 	}
 	for line := range strings.SplitSeq(message, "\n") {
 		if line = printable(strings.ReplaceAll(line, "\t", "    ")); line != "" {
-			t.scratch.WriteString(indent + line)
+			t.buf = append(append(t.buf, indent...), line...)
 		}
-		t.scratch.WriteByte('\n')
+		t.buf = append(t.buf, '\n')
 	}
 }
 
@@ -120,14 +122,14 @@ const indent = "             "
 func (t *Text) cell(s string, width int, c color) {
 	t.paint(s, c)
 	for range max(width-displayWidth(s), 0) + 1 {
-		t.scratch.WriteByte(' ')
+		t.buf = append(t.buf, ' ')
 	}
 }
 
 // last writes a line's last cell.
 func (t *Text) last(s string, c color) {
 	t.paint(s, c)
-	t.scratch.WriteByte('\n')
+	t.buf = append(t.buf, '\n')
 }
 
 type color string
@@ -141,10 +143,10 @@ const (
 
 func (t *Text) paint(s string, c color) {
 	if !t.color || c == none || s == "" {
-		t.scratch.WriteString(s)
+		t.buf = append(t.buf, s...)
 		return
 	}
-	t.scratch.WriteString(string(c) + s + "\x1b[0m")
+	t.buf = append(append(append(t.buf, c...), s...), "\x1b[0m"...)
 }
 
 // outcome is what stands in the column of codes, and what is to be said on it.
