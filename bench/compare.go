@@ -12,13 +12,13 @@ import (
 type results struct {
 	machine machine
 	ways    []string
-	rounds  int
 	turns   map[string]map[string][]*turn // by load, then way; one a round
 	took    time.Duration
 
 	account account // of the comparison
 	relay   memory  // at its most, in the comparison
 	tap     memory
+	flood   flood
 	node    node
 }
 
@@ -53,7 +53,7 @@ func (b *bench) compare(ctx context.Context, rounds int) (*results, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &results{machine: b.machine, rounds: rounds, turns: map[string]map[string][]*turn{}}
+	r := &results{machine: b.machine, turns: map[string]map[string][]*turn{}}
 	for _, l := range loads {
 		r.turns[l.name()] = map[string][]*turn{}
 	}

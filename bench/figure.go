@@ -34,7 +34,7 @@ type ratio struct{ Median, Quarter, ThreeQuarters float64 }
 // across makes a ratio of what f makes of each round's turns, by way.
 func (r *results) across(l load, f func(by map[string]*turn) float64) ratio {
 	var all []float64
-	for round := range r.rounds {
+	for round := range r.turns[l.name()][viaDirect] {
 		by := map[string]*turn{}
 		for way, turns := range r.turns[l.name()] {
 			by[way] = turns[round]

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -34,7 +35,7 @@ func (b *bench) fullNode(ctx context.Context, r *results) error {
 	if _, err := b.startRole(ctx, "runtime", upstream, ""); err != nil {
 		return err
 	}
-	tap, err := b.startTap(ctx, listen, upstream)
+	tap, err := b.startTap(ctx, listen, upstream, os.DevNull)
 	if err != nil {
 		return err
 	}

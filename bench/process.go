@@ -42,20 +42,20 @@ func (s *said) String() string {
 	return s.buf.String()
 }
 
-// start starts a process that ends with us.
-func (b *bench) start(name string, args ...string) (*process, error) {
+// start starts a process that ends with us, and prints to a file.
+func (b *bench) start(name, stdout string, args ...string) (*process, error) {
 	p := &process{name: name, said: &said{}, cmd: exec.Command(args[0], args[1:]...)}
 	p.cmd.Stderr = p.said
 	// Each in a session of its own, as services are, and as grpc-tap starts its
 	// relay: where the kernel schedules by session (sched_autogroup_enabled), one
 	// that shared ours would be compared with one that competes with us.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true}
-	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	out, err := os.OpenFile(stdout, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	defer null.Close()
-	p.cmd.Stdout = null // not os/exec's own pipe: a program that prints, prints to a file
+	defer out.Close()
+	p.cmd.Stdout = out // not os/exec's own pipe
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (b *bench) startRole(ctx context.Context, role, listen, upstream string) (*
 	if err != nil {
 		return nil, err
 	}
-	p, err := b.start(role, exe, role, listen, upstream)
+	p, err := b.start(role, os.DevNull, exe, role, listen, upstream)
 	if err != nil {
 		return nil, err
 	}

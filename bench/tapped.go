@@ -18,13 +18,13 @@ type tapped struct {
 // servedBy is how grpc-tap names its relay.
 var servedBy = regexp.MustCompile(`relayed to .* by pid (\d+)`)
 
-// startTap starts grpc-tap with everything on: payloads printed, and spans exported.
-func (b *bench) startTap(ctx context.Context, listen, upstream string) (*tapped, error) {
+// startTap starts grpc-tap with everything on: payloads printed to a file, and spans exported.
+func (b *bench) startTap(ctx context.Context, listen, upstream, printed string) (*tapped, error) {
 	spans, err := collect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	tap, err := b.start("tap", b.binary, "proxy", "--listen", listen, "--upstream", upstream, "--drain", "1s",
+	tap, err := b.start("tap", printed, b.binary, "proxy", "--listen", listen, "--upstream", upstream, "--drain", "1s",
 		"-o", "json", "--otlp-endpoint", spans.address, "--otlp-insecure")
 	if err != nil {
 		return nil, err
@@ -44,8 +44,17 @@ func (b *bench) startTap(ctx context.Context, listen, upstream string) (*tapped,
 	return &tapped{relay, tap, spans}, nil
 }
 
-// end ends grpc-tap, whose clients are gone, and has it account for the calls that were made.
+// end ends grpc-tap, whose clients are gone, and says why the run does not count, if it does not.
 func (t *tapped) end(ctx context.Context, made int64) (account, error) {
+	a, err := t.tell(ctx, made)
+	if err == nil {
+		err = a.counted()
+	}
+	return a, err
+}
+
+// tell ends grpc-tap and has it account for the calls that were made.
+func (t *tapped) tell(ctx context.Context, made int64) (account, error) {
 	t.tap.stop()
 	if err := until(ctx, 5*time.Second, fmt.Sprintf("the relay (pid %d) does not end", t.relay.pid), t.relay.gone); err != nil {
 		return account{}, err
@@ -55,7 +64,7 @@ func (t *tapped) end(ctx context.Context, made int64) (account, error) {
 		return a, err
 	}
 	a.Made, a.Received = made, t.spans.spans.Load()
-	return a, a.counted()
+	return a, nil
 }
 
 // blind is an error once a connection is blind: what comes after would be measured without its decoding.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"os/exec"
 	"path/filepath"
 
@@ -47,7 +48,7 @@ func (b *bench) ways(ctx context.Context) (server *process, all []*via, tap *tap
 	}
 	if socat, lookErr := exec.LookPath("socat"); lookErr == nil {
 		// One client, so no fork; and a buffer as large as the others'.
-		p, err := b.start("socat", socat, "-b", "32768", "UNIX-LISTEN:"+socket("socat"), "UNIX-CONNECT:"+upstream)
+		p, err := b.start("socat", os.DevNull, socat, "-b", "32768", "UNIX-LISTEN:"+socket("socat"), "UNIX-CONNECT:"+upstream)
 		if err != nil {
 			return nil, nil, nil, err
 		}
@@ -58,7 +59,7 @@ func (b *bench) ways(ctx context.Context) (server *process, all []*via, tap *tap
 	} else {
 		b.say("socat is not installed, and left out")
 	}
-	if tap, err = b.startTap(ctx, socket("tap"), upstream); err != nil {
+	if tap, err = b.startTap(ctx, socket("tap"), upstream, os.DevNull); err != nil {
 		return nil, nil, nil, err
 	}
 	add(viaTap, socket("tap"), tap.relay, tap.tap)
