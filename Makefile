@@ -55,7 +55,7 @@ bench: bin/grpc-tap
 	go run ./bench
 
 soak: deps
-	SOAK=1 go test -count=1 -v -timeout 90m -run '^TestAttach(Cycles|RelayKilled|CgroupKilled|ContainerdRestarts|DriverRestarts)$$' ./test/e2e
+	SOAK=1 go test -count=1 -v -timeout 90m -run '^TestAttach(Cycles|RelayKilled|RelayKilledAtRest|CgroupKilled|ServerReplaced|ContainerdRestarts|DriverRestarts)$$' ./test/e2e
 
 hang: deps
 	go test -tags long -count=1 -v -timeout 5m -run '^TestCSIMountHangs$$' ./test/e2e

@@ -37,60 +37,69 @@ func descriptors(t testing.TB, pid int) int {
 	return len(fds)
 }
 
+// onServers runs a test on a fake runtime with 110 pods and on containerd.
+func onServers(t *testing.T, test func(t *testing.T, s served)) {
+	t.Run("fakes", func(t *testing.T) {
+		n := newFakeNode(t)
+		n.AddPods(110)
+		test(t, served{path: n.cri, events: containerEvents})
+	})
+	t.Run("containerd", func(t *testing.T) {
+		r := lab.Containerd(t, lab.Options{})
+		test(t, served{path: r.Socket, pid: r.PID(), events: containerdEvents})
+	})
+}
+
+// served is a socket that somebody serves.
+type served struct {
+	path   string
+	pid    int    // of the server; 0: it is this process
+	events string // a method whose stream nobody ends
+}
+
 // TestAttachCycles attaches and detaches again and again, under every kind of
 // traffic: not one call fails, the path is as before, and nothing stays.
 func TestAttachCycles(t *testing.T) {
-	for _, server := range []struct {
-		name   string
-		start  func(t *testing.T) (path string, pid int)
-		events string
-	}{
-		{"fake runtime", func(t *testing.T) (string, int) {
-			n := newFakeNode(t)
-			n.AddPods(110)
-			return n.cri, 0
-		}, containerEvents},
-		{"containerd", func(t *testing.T) (string, int) {
-			r := lab.Containerd(t, lab.Options{})
-			return r.Socket, r.PID()
-		}, containerdEvents},
-	} {
-		t.Run(server.name, func(t *testing.T) {
-			path, pid := server.start(t)
-			l := runtimeTraffic(t, path)
-			before := watchEvents(t, path, server.events)
-			l.more(20)
-			open := descriptors(t, pid)
-			n := rounds(10, 500)
-			for i := range n {
-				a := attach(t, path)
-				during := watchEvents(t, path, server.events)
-				told := a.Wait("a call made while attached", isMethod("Version"))
-				if told.Socket != path || told.Code != "OK" {
-					t.Errorf("not told as it was: %s", told)
-				}
-				l.more(20)
-				a.stopped = true
-				if err := a.Process.Stop(eventuallyTime); err != nil {
-					t.Fatalf("attach, told to end: %v\n%s", err, a.Said())
-				}
-				if now := lookAt(t, path); now != a.was {
-					t.Fatalf("round %d: %s was %+v, and is %+v", i, path, a.was, now)
-				}
-				l.more(20)
-				before.runs(t, "though it was never relayed")
-				during.runs(t, "with the detach")
-				during.hangUp()
-				a.processesEnd()
-				if t.Failed() {
-					t.Fatalf("in round %d; it said:\n%s", i, a.Said())
-				}
+	onServers(t, func(t *testing.T, s served) {
+		l := runtimeTraffic(t, s.path)
+		before := watchEvents(t, s.path, s.events)
+		l.more(20)
+		open := descriptors(t, s.pid)
+		n := rounds(10, 500)
+		for i := range n {
+			if cycle(t, s, l, before); t.Failed() {
+				t.Fatalf("in round %d", i)
 			}
-			// A client that dials for each call has one, or none, at any moment.
-			eventually(t, "no descriptor is left", func() bool { return descriptors(t, pid) <= open+2 })
-			l.end()
-			t.Logf("%d cycles, %d calls, none failed", n, l.done.Load())
-		})
+		}
+		// A client that dials for each call has one, or none, at any moment.
+		eventually(t, "no descriptor is left", func() bool { return descriptors(t, s.pid) <= open+2 })
+		l.end()
+		t.Logf("%d cycles, %d calls, none failed", n, l.done.Load())
+	})
+}
+
+func cycle(t *testing.T, s served, l *load, before *openStream) {
+	a := attach(t, s.path)
+	during := watchEvents(t, s.path, s.events)
+	told := a.Wait("a call made while attached", isMethod("Version"))
+	if told.Socket != s.path || told.Code != "OK" {
+		t.Errorf("not told as it was: %s", told)
+	}
+	l.more(20)
+	a.stopped = true
+	if err := a.Process.Stop(eventuallyTime); err != nil {
+		t.Errorf("attach, told to end: %v\n%s", err, a.Said())
+	}
+	if now := lookAt(t, s.path); now != a.was {
+		t.Errorf("%s was %+v, and is %+v", s.path, a.was, now)
+	}
+	l.more(20)
+	before.runs(t, "though it was never relayed")
+	during.runs(t, "with the detach")
+	during.hangUp()
+	a.processesEnd()
+	if t.Failed() {
+		t.Logf("it said:\n%s", a.Said())
 	}
 }
 

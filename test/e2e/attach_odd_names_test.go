@@ -79,7 +79,7 @@ func TestAttachLongPath(t *testing.T) {
 // TestAttachLongName attaches to sockets whose names leave little or no room
 // for longer ones beside them.
 func TestAttachLongName(t *testing.T) {
-	for _, n := range []int{60, 90, 230, 255} {
+	for _, n := range []int{60, 90, 225, 240, 255} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			dir, name := lab.New(t).Dir, strings.Repeat("n", n)
 			path := filepath.Join(dir, name)
@@ -102,7 +102,7 @@ func TestAttachLongName(t *testing.T) {
 			was := lookAt(t, path)
 			l := runtimeTraffic(t, link)
 			l.more(20)
-			if n <= 90 {
+			if n <= 225 {
 				attach(t, path).detach()
 			} else {
 				attachFails(t, 1, []string{path}, path+": ", "too long")

