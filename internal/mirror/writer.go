@@ -18,7 +18,7 @@ const (
 	// linger is how long the writer gathers before it writes: a system call and
 	// a wake-up of the tap per chunk would cost the calls more than the copy, and
 	// so does a timer that ends too often.
-	linger = 10 * time.Millisecond
+	linger = 50 * time.Millisecond
 	// crowded is when who fills the queue no longer leaves it to the writer: one
 	// write's worth, which is in the processor's cache still.
 	crowded = writeAtMost
