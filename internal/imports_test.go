@@ -43,7 +43,7 @@ var onlyModules = map[string]struct {
 	noStd   []string
 	why     string
 }{
-	"internal/mirror":   {nil, []string{"net/http", "encoding/json"}, "it is linked into the relay"},
+	"internal/mirror":   {[]string{"golang.org/x/sys"}, []string{"net/http", "encoding/json"}, "it is linked into the relay"},
 	"internal/proxy":    {[]string{"golang.org/x/sys"}, []string{"net/http", "encoding/json"}, "no protobuf, no OpenTelemetry, no HTTP server beside the traffic"},
 	"internal/takeover": {[]string{"golang.org/x/sys"}, []string{"net/http"}, "as internal/proxy"},
 	"internal/codec":    {[]string{"golang.org/x/net", "golang.org/x/text"}, nil, "hpack and http2's constants; the decoder is ours, since it is pushed to"},

@@ -38,6 +38,10 @@ A client that is connected already is seen once it dials anew. attach says who
 that is: the kubelet does so for each call to a CSI driver, and to the runtime
 when it is restarted.
 
+Where a relay stands by itself on a path, as a service (grpc-tap relay --mirror),
+attach takes nothing over: it reads there until it ends, in the place of whoever
+read until then.
+
 A process of its own, the guard, gives the paths back should the relay be killed;
 if both are killed at once, grpc-tap restore does. A file /run/grpc-tap/disable
 ends every takeover on the node, and allows none while it is there.`,
@@ -57,11 +61,7 @@ ends every takeover on the node, and allows none while it is there.`,
 			}
 			s := session{show: &show, stdout: c.OutOrStdout(), stderr: a.stderr}
 			for _, found := range paths {
-				one := a.take
-				one.Path, one.KeepClients = found.Path, found.Kind == discover.CSI
-				e := taking(one)
-				e.unseen = unseen(found.Path)
-				s.paths = append(s.paths, e)
+				s.paths = append(s.paths, a.endpoint(found))
 			}
 			ctx := c.Context()
 			if a.length > 0 {
@@ -75,6 +75,7 @@ ends every takeover on the node, and allows none while it is there.`,
 	f := c.Flags()
 	f.DurationVar(&a.length, "for", 0, "give the sockets back after this `DURATION`, such as 10m (0: on Ctrl-C)")
 	f.BoolVar(&a.force, "force", false, "take over paths in device-plugins or plugins_registry too, if they are named")
+	f.BoolVar(&a.join, "join", false, "only be the tap of relays that stand by themselves at the paths given, and wait for such; take nothing over")
 	f.DurationVar(&a.take.Drain, "drain", 0, "cut off connections that remain this long after the end (0: let them end by themselves)")
 	f.StringVar(&a.node.KubeletDir, "kubelet-dir", "", "the kubelet's `DIR` (default /var/lib/kubelet)")
 	takeFlags(f, &a.take)
@@ -88,7 +89,21 @@ type attach struct {
 	node   discover.Config
 	length time.Duration
 	force  bool
+	join   bool
 	stderr io.Writer
+}
+
+// endpoint is how one socket is come by: a relay that stands there is visited,
+// else one of ours takes it.
+func (a *attach) endpoint(found discover.Socket) endpoint {
+	if st, err := takeover.Read(found.Path); a.join || err == nil && st.Door != "" {
+		return endpoint{path: found.Path, stands: true, wait: a.join}
+	}
+	one := a.take
+	one.Path, one.KeepClients = found.Path, found.Kind == discover.CSI
+	e := taking(one)
+	e.unseen = unseen(found.Path)
+	return e
 }
 
 func (a *attach) check(targets []string) error {
@@ -99,6 +114,9 @@ func (a *attach) check(targets []string) error {
 			return fmt.Errorf("%q is no target: give cri, csi, csi/DRIVER, all, or a socket's path (./%[1]s for a file here)", t)
 		}
 	}
+	if a.join && (len(targets) == 0 || slices.ContainsFunc(targets, func(t string) bool { return !isPath(t) })) {
+		return errors.New("--join takes the paths of sockets where relays stand (grpc-tap relay --mirror)")
+	}
 	if a.take.Drain < 0 || a.length < 0 {
 		return errors.New("--drain and --for take no negative durations")
 	}
@@ -107,6 +125,9 @@ func (a *attach) check(targets []string) error {
 
 // paths are the sockets that the targets stand for, each once.
 func (a *attach) paths(ctx context.Context, targets []string) (paths []discover.Socket, err error) {
+	if a.join {
+		return standing(targets)
+	}
 	if err := errors.Join(takeover.Disabled(a.take.StateDir), takeover.Tripped(a.take.StateDir)); err != nil {
 		return nil, err
 	}
@@ -138,6 +159,17 @@ func (a *attach) paths(ctx context.Context, targets []string) (paths []discover.
 	}
 	if len(paths) == 0 {
 		return nil, fmt.Errorf("there is nothing to attach to: %s", a.whatThereIs(node))
+	}
+	return paths, nil
+}
+
+// standing are paths where relays stand, or will: what is there now is no matter.
+func standing(targets []string) (paths []discover.Socket, err error) {
+	for _, t := range targets {
+		if err := absolute(&t); err != nil {
+			return nil, err
+		}
+		paths = append(paths, discover.Socket{Path: t})
 	}
 	return paths, nil
 }

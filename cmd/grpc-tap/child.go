@@ -119,23 +119,12 @@ type diedError struct {
 
 func (e *diedError) Error() string { return fmt.Sprintf("the relay (pid %d) died: %s", e.pid, e.how) }
 
-// mirrorBuffer is what the kernel may hold between the relay and us, in bytes;
-// it doubles it for its own use, which makes it about a message of the kubelet's
-// limit, 16 MiB: one passes whole though we get no processor meanwhile. With the
-// default of 208 KiB the two processes take turns, each turn waits for a
-// processor, and such a list overflows the relay's queue every time. It is taken
-// only while we lag. More than net.core.wmem_max is root's to ask for.
-const mirrorBuffer = 8 << 20
-
 // socketPair makes a mirror: a stream socket with no name, which nobody but
 // its two holders can reach.
 func socketPair() (ours *net.UnixConn, theirs *os.File, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a socket pair: %w", err)
-	}
-	if err := unix.SetsockoptInt(fds[1], unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, mirrorBuffer); err != nil {
-		_ = unix.SetsockoptInt(fds[1], unix.SOL_SOCKET, unix.SO_SNDBUF, mirrorBuffer)
 	}
 	theirs = os.NewFile(uintptr(fds[1]), "mirror")
 	f := os.NewFile(uintptr(fds[0]), "mirror")

@@ -105,7 +105,7 @@ func recordCalls(b *testing.B) []byte {
 		defer close(passed)
 		client, _ := lis.Accept()
 		server, _ := net.Dial("unix", up)
-		c := w.Open(mirror.Peers{ClientPID: 812, ClientExe: "/usr/bin/kubelet", ServerPID: 640, ServerExe: "/usr/bin/containerd"})
+		c := w.Open(1, mirror.Peers{ClientPID: 812, ClientExe: "/usr/bin/kubelet", ServerPID: 640, ServerExe: "/usr/bin/containerd"})
 		pass := func(d mirror.Dir, from, to net.Conn) {
 			p := make([]byte, 32<<10)
 			for {

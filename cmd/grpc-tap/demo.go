@@ -43,12 +43,12 @@ func runDemo(ctx context.Context, once bool, show *showFlags, stdout, stderr io.
 	}
 	defer os.RemoveAll(dir)
 	in := func(name string) string { return filepath.Join(dir, name) }
-	paths := []proxy.Config{
-		{Listen: in("runtime.sock"), Upstream: in("runtime-itself.sock")},
-		{Listen: in("csi.sock"), Upstream: in("csi-itself.sock")},
+	paths := []swapConfig{
+		{Config: proxy.Config{Listen: in("runtime.sock"), Upstream: in("runtime-itself.sock")}},
+		{Config: proxy.Config{Listen: in("csi.sock"), Upstream: in("csi-itself.sock")}},
 	}
 	for i := range paths {
-		if err := checkPaths(&paths[i]); err != nil {
+		if err := paths[i].check(); err != nil {
 			return fmt.Errorf("%w; set TMPDIR to a shorter directory", err)
 		}
 	}

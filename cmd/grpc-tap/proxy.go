@@ -1,13 +1,13 @@
 package main
 
 import (
-	"github.com/spf13/cobra"
+	"errors"
 
-	"github.com/grpc-tap/grpc-tap/internal/proxy"
+	"github.com/spf13/cobra"
 )
 
 func newProxy() *cobra.Command {
-	var cfg proxy.Config
+	var cfg swapConfig
 	var show showFlags
 	c := &cobra.Command{
 		Use:   "proxy --listen PATH --upstream PATH",
@@ -19,7 +19,8 @@ client at the first (the kubelet's --container-runtime-endpoint, crictl's
 It starts without its upstream too: until that answers, clients are closed at
 once, as they would be without grpc-tap. When proxy ends, or is killed, the
 path is taken away, and connections that are open are relayed to their end by
-a process of their own, so that no call is lost.
+a process of their own, so that no call is lost. With --fail-open the path is a
+link to the upstream then, and whoever dials it gets that.
 
 The filters choose what is printed; spans are exported for every call.`,
 		Example: `  grpc-tap proxy --listen /run/tap.sock --upstream /run/containerd/containerd.sock
@@ -35,14 +36,14 @@ The filters choose what is printed; spans are exported for every call.`,
 		Args:                  noArgs,
 		DisableFlagsInUseLine: true,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := show.check(); err != nil {
+			if err := errors.Join(cfg.check(), show.check()); err != nil {
 				return &usageError{c.CommandPath(), err}
 			}
 			s := session{paths: []endpoint{swapped(cfg)}, show: &show, stdout: c.OutOrStdout(), stderr: c.ErrOrStderr()}
 			return s.run(c.Context())
 		},
 	}
-	pathFlags(c, &cfg)
+	swapFlags(c.Flags(), &cfg)
 	show.add(c.Flags())
 	return c
 }

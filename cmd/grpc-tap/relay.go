@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -22,47 +23,96 @@ import (
 const mirrorFD = 3
 
 func newRelay() *cobra.Command {
-	var cfg proxy.Config
-	var take takeover.Config
+	var r relayFlags
 	c := &cobra.Command{
 		Use:   "relay {--listen PATH --upstream PATH | --take PATH}",
-		Short: "The process that carries the bytes; other commands start it",
-		Long: `relay carries the bytes between clients and upstream and mirrors them to the
-tap that started it, over the socket that it inherited as descriptor 3. Other
-commands start it; there is no use in starting it by hand.
+		Short: "The process that carries the bytes; other commands and services start it",
+		Long: `relay carries the bytes between clients and upstream and mirrors them to a tap.
 
-It ends when its tap has gone and its last connection is closed.`,
-		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			tap, err := inheritedMirror()
-			if err != nil {
-				return &usageError{c.CommandPath(), err}
-			}
-			// A terminal's Ctrl-C and hang-up are the tap's to act on.
-			signal.Ignore(os.Interrupt, unix.SIGHUP)
-			// A second SIGTERM, as a service manager may send, must not cut off the
-			// clients of a relay that ends already.
-			signal.Notify(make(chan os.Signal, 1), unix.SIGTERM)
-			if take.Path == "" {
-				return proxy.Run(c.Context(), cfg, tap)
-			}
-			take.Drain = cfg.Drain
-			take.Log = slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil))
-			return takeover.Run(c.Context(), take, tap)
-		},
+Without --mirror that is the command that started it, over the socket that it
+inherited as descriptor 3. It ends when that has gone and its last connection is
+closed.
+
+With --mirror it stands by itself, as a service: taps (grpc-tap attach) come to it
+by that socket and go. The path is taken over once one has come; the newest reads,
+and the others stand by. If none reads for --orphan-timeout, the relay gives the
+path back, sends its clients there, and ends. Another relay that is started for the
+same path takes its place, without a gap: so does SIGHUP, which starts this very
+command again, from a newer file if there is one.
+
+With --fail-open, --listen is a link to --upstream wherever no relay serves it.`,
+		Example: `  grpc-tap relay --take /run/containerd/containerd.sock --mirror /run/grpc-tap/mirror/cri.sock
+  grpc-tap attach /run/containerd/containerd.sock      # is its tap, until Ctrl-C`,
+		DisableFlagsInUseLine: true,
+		Args:                  noArgs,
+		PreRunE:               r.check,
+		RunE:                  r.run,
 	}
-	pathFlags(c, &cfg)
-	swap := c.PreRunE
-	c.PreRunE = func(c *cobra.Command, args []string) error {
-		if take.Path != "" {
-			return nil
-		}
-		return swap(c, args)
-	}
-	takeFlags(c.Flags(), &take)
-	c.Flags().BoolVar(&take.KeepClients, "keep-clients", false, "ask no client to dial anew when the path is given back")
-	c.Flags().StringVar(&take.Path, "take", "", "`PATH` of a socket in use to take over")
+	f := c.Flags()
+	swapFlags(f, &r.swap)
+	takeFlags(f, &r.take)
+	f.BoolVar(&r.take.KeepClients, "keep-clients", false, "ask no client to dial anew when the path is given back")
+	f.StringVar(&r.take.Path, "take", "", "`PATH` of a socket in use to take over")
+	f.StringVar(&r.take.Door, "mirror", "", "`PATH` of the socket where taps come; its directory must be its owner's alone")
+	f.DurationVar(&r.take.Orphan, "orphan-timeout", 10*time.Minute, "with --mirror: give the path back if no tap reads for this long (0: never)")
+	f.StringVar(&r.take.Guard, "guard", "", "`PATH` of the socket of grpc-tap guard --listen (default: start a guard)")
 	return c
+}
+
+// relayFlags are what a relay is told.
+type relayFlags struct {
+	swap swapConfig
+	take takeover.Config
+}
+
+func (r *relayFlags) check(c *cobra.Command, _ []string) error {
+	err := errors.Join(absolute(&r.take.Path), absolute(&r.take.Door), absolute(&r.take.Guard))
+	swaps := r.swap.Listen != "" || r.swap.Upstream != ""
+	switch {
+	case err != nil:
+	case r.take.Path != "" && swaps:
+		err = errors.New("--take is for a socket in use, --listen and --upstream are for a path of grpc-tap's own: give the one or the other")
+	case r.take.Path == "":
+		err = r.swap.check()
+	}
+	switch {
+	case err != nil:
+	case r.take.Door != "" && r.take.Path == "" && !r.swap.failOpen:
+		err = errors.New("--mirror: a relay that stands by itself leaves its path alive: say --fail-open too")
+	case r.take.Orphan < 0:
+		err = errors.New("--orphan-timeout takes no negative duration")
+	}
+	if err != nil {
+		return &usageError{c.CommandPath(), err}
+	}
+	return nil
+}
+
+func (r *relayFlags) run(c *cobra.Command, _ []string) error {
+	ctx := c.Context()
+	// A second SIGTERM, as a service manager may send, must not cut off the
+	// clients of a relay that ends already.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGTERM)
+	// A terminal's Ctrl-C and hang-up are the tap's to act on.
+	signal.Ignore(os.Interrupt, unix.SIGHUP)
+	r.take.Drain = r.swap.Drain
+	r.take.Log = slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil))
+	if r.swap.failOpen {
+		r.take.Path, r.take.Upstream = r.swap.Listen, r.swap.Upstream
+	}
+	if r.take.Door != "" {
+		r.take.Ready = func(status string) { notify(r.take.Log, status) }
+		defer succeedOnHUP(r.take.Log)()
+		return takeover.Run(ctx, r.take, nil)
+	}
+	tap, err := inheritedMirror()
+	switch {
+	case err != nil:
+		return &usageError{c.CommandPath(), err}
+	case r.take.Path != "":
+		return takeover.Run(ctx, r.take, tap)
+	}
+	return proxy.Run(ctx, r.swap.Config, tap)
 }
 
 // takeFlags are the flags that attach and its relays share.
@@ -72,8 +122,10 @@ func takeFlags(f *pflag.FlagSet, cfg *takeover.Config) {
 }
 
 // swapped is a path of grpc-tap's own.
-func swapped(cfg proxy.Config) endpoint {
-	return endpoint{path: cfg.Listen, relay: []string{"--listen", cfg.Listen, "--upstream", cfg.Upstream, "--drain", cfg.Drain.String()}}
+func swapped(cfg swapConfig) endpoint {
+	return endpoint{path: cfg.Listen, taken: cfg.failOpen, stateDir: takeover.StateDir, relay: []string{
+		"--listen", cfg.Listen, "--upstream", cfg.Upstream, "--drain", cfg.Drain.String(), fmt.Sprintf("--fail-open=%t", cfg.failOpen),
+	}}
 }
 
 // taking is a path in use.
@@ -100,21 +152,17 @@ func inheritedMirror() (*net.UnixConn, error) {
 	return u, nil
 }
 
-// pathFlags are the flags that a relay and who starts it share.
-func pathFlags(c *cobra.Command, cfg *proxy.Config) {
-	f := c.Flags()
+// swapConfig is a path of grpc-tap's own, as relay and who starts it are told.
+type swapConfig struct {
+	proxy.Config
+	failOpen bool
+}
+
+func swapFlags(f *pflag.FlagSet, cfg *swapConfig) {
 	f.StringVar(&cfg.Listen, "listen", "", "`PATH` of the socket to serve: where clients dial")
 	f.StringVar(&cfg.Upstream, "upstream", "", "`PATH` of the socket to relay to: where the runtime or driver listens")
+	f.BoolVar(&cfg.failOpen, "fail-open", false, "leave a link to --upstream at --listen wherever nobody serves it, also after a kill")
 	f.DurationVar(&cfg.Drain, "drain", 0, "cut off connections that remain this long after the end (0: let them end by themselves)")
-	c.PreRunE = func(c *cobra.Command, _ []string) error {
-		if err := errors.Join(absolute(&cfg.Listen), absolute(&cfg.Upstream)); err != nil {
-			return err
-		}
-		if err := checkPaths(cfg); err != nil {
-			return &usageError{c.CommandPath(), err}
-		}
-		return nil
-	}
 }
 
 // absolute makes a path independent of the working directory, which is not the
@@ -126,13 +174,17 @@ func absolute(path *string) (err error) {
 	return err
 }
 
-func checkPaths(cfg *proxy.Config) error {
+func (cfg *swapConfig) check() error {
+	if err := errors.Join(absolute(&cfg.Listen), absolute(&cfg.Upstream)); err != nil {
+		return err
+	}
 	for _, p := range []struct{ flag, path string }{{"--listen", cfg.Listen}, {"--upstream", cfg.Upstream}} {
 		if err := proxy.CheckPath(p.flag, p.path); err != nil {
 			return err
 		}
 	}
-	if proxy.SameSocket(cfg.Listen, cfg.Upstream) {
+	// A path that fails open is a link to its upstream.
+	if cfg.Listen == cfg.Upstream || !cfg.failOpen && proxy.SameSocket(cfg.Listen, cfg.Upstream) {
 		return fmt.Errorf("--listen and --upstream are both %s: choose another path to listen on, and point the client at it", cfg.Upstream)
 	}
 	if cfg.Drain < 0 {

@@ -29,6 +29,18 @@ type endpoint struct {
 	stateDir string
 	// unseen says who is connected past us; "": nobody is.
 	unseen string
+	// stands: a relay that stands by itself has the path, or if wait is set, will.
+	// We come to it, and start none.
+	stands, wait bool
+}
+
+// life is one path's part of a session.
+type life interface {
+	// run is from its beginning until ctx is done, or there is no going on.
+	run(ctx context.Context) error
+	// stats sums up what was seen; remains says who goes on without us, if anybody.
+	stats() tap.Stats
+	remains() string
 }
 
 // session is the taps of one or several paths, and what they print.
@@ -54,18 +66,18 @@ func (s *session) run(ctx context.Context) error {
 	}
 	pods := identity.New()
 	var serving, ended sync.WaitGroup
-	all := make([]*socket, len(s.paths))
+	all := make([]life, len(s.paths))
 	errs := make([]error, len(s.paths)+1)
 	left := atomic.Int32{}
 	left.Store(int32(len(all)))
 	for i, e := range s.paths {
-		one := &socket{endpoint: e, serving: sync.OnceFunc(serving.Done), stderr: s.stderr}
-		one.tap = tap.New(tap.Config{Sinks: out.sinks, Log: out.log, Pods: pods, Serving: one.saysServing, Away: one.saysAway})
+		served := sync.OnceFunc(serving.Done)
+		one := s.life(e, tap.Config{Sinks: out.sinks, Log: out.log, Pods: pods}, served)
 		all[i] = one
 		serving.Add(1)
 		ended.Go(func() {
 			errs[i] = one.run(ctx)
-			one.serving() // or it never will
+			served() // or it never will be
 			if left.Add(-1) == 0 || errs[i] != errGaveUp {
 				stop()
 			}
@@ -84,6 +96,13 @@ func (s *session) run(ctx context.Context) error {
 	return err
 }
 
+func (s *session) life(e endpoint, cfg tap.Config, served func()) life {
+	if e.stands {
+		return &visit{endpoint: e, cfg: cfg, served: served, stderr: s.stderr}
+	}
+	return newSocket(e, cfg, served, s.stderr)
+}
+
 // joined is all that failed. That a relay has said its own is of interest only
 // if there is nothing else.
 func joined(errs []error) error {
@@ -97,18 +116,10 @@ func joined(errs []error) error {
 }
 
 // sayGoodbye sums up, with everything that was not told.
-func sayGoodbye(w io.Writer, all []*socket, out *output) {
+func sayGoodbye(w io.Writer, all []life, out *output) {
 	var sum tap.Stats
-	for _, s := range all {
-		st := s.tap.Stats()
-		sum.Calls += st.Calls
-		sum.Running += st.Running
-		sum.Connections += st.Connections
-		sum.Refused += st.Refused
-		sum.Opaque += st.Opaque
-		sum.Blind += st.Blind
-		sum.DroppedBytes += st.DroppedBytes
-		sum.OverLimit += st.OverLimit
+	for _, one := range all {
+		sum.Add(one.stats())
 	}
 	if sum.Connections > 0 {
 		fmt.Fprintf(w, "grpc-tap: %s on %s", plural(sum.Calls, "call"), plural(sum.Connections, "connection"))
@@ -120,6 +131,7 @@ func sayGoodbye(w io.Writer, all []*socket, out *output) {
 			{sum.OverLimit, "calls over the limit"},
 			{sum.Refused, "closed for want of an upstream"},
 			{sum.Opaque, "not gRPC"},
+			{sum.Old, "older than we are"},
 			{sum.Blind, "blind"},
 			{sum.DroppedBytes, "bytes not decoded"},
 		} {
@@ -129,17 +141,9 @@ func sayGoodbye(w io.Writer, all []*socket, out *output) {
 		}
 		fmt.Fprintln(w, out.losses())
 	}
-	for _, s := range all {
-		if n := s.tap.Stats().Remaining; n > 0 {
-			is := "taken away"
-			if s.taken {
-				is = "given back"
-			}
-			if s.returned() != nil {
-				is = "not given back yet"
-			}
-			fmt.Fprintf(w, "grpc-tap: %s is %s; pid %d goes on relaying %s until the clients hang up (to cut them off: kill -9 %[3]d)\n",
-				s.path, is, s.relay.cmd.Process.Pid, plural(uint64(n), "connection"))
+	for _, one := range all {
+		if text := one.remains(); text != "" {
+			fmt.Fprintln(w, "grpc-tap: "+text)
 		}
 	}
 }

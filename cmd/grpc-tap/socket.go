@@ -16,7 +16,8 @@ import (
 // other paths' sessions go on.
 var errGaveUp = errors.New("gave up")
 
-// socket is one path that is served: its relay, and the tap that reads it.
+// socket is one path that a relay of ours serves: that relay, and the tap that
+// reads it.
 type socket struct {
 	endpoint
 	relay   *child
@@ -24,6 +25,32 @@ type socket struct {
 	serving func()
 	served  bool
 	stderr  io.Writer
+}
+
+func newSocket(e endpoint, cfg tap.Config, serving func(), stderr io.Writer) *socket {
+	s := &socket{endpoint: e, serving: serving, stderr: stderr}
+	cfg.Serving, cfg.Away = s.saysServing, s.saysAway
+	cfg.Redial = func(conn uint64) { _ = mirror.AskRedial(s.relay.mirror, conn) } // one that is gone is seen by its end
+	s.tap = tap.New(cfg)
+	return s
+}
+
+func (s *socket) stats() tap.Stats { return s.tap.Stats() }
+
+func (s *socket) remains() string {
+	n := s.tap.Stats().Remaining
+	if n == 0 {
+		return ""
+	}
+	is := "taken away"
+	switch {
+	case s.returned() != nil:
+		is = "not given back yet"
+	case s.taken:
+		is = "given back"
+	}
+	return fmt.Sprintf("%s is %s; pid %d goes on relaying %s until the clients hang up (to cut them off: kill -9 %[3]d)",
+		s.path, is, s.relay.cmd.Process.Pid, plural(uint64(n), "connection"))
 }
 
 // run is a socket's life: from its relay's start until ctx is done and the
@@ -117,7 +144,7 @@ func (s *socket) awaitRestored(relay int) (did string, err error) {
 func (s *socket) read(ahead *mirror.Ahead) error {
 	r, hello, err := mirror.NewReader(ahead)
 	if err == nil {
-		err = mirror.Ready(s.relay.mirror)
+		err = mirror.Ready(s.relay.mirror, mirror.Read)
 	}
 	if err == nil {
 		err = s.tap.Run(r, hello)

@@ -10,6 +10,7 @@ type Conn struct {
 	opened time.Time
 
 	// All below is guarded by w.mu.
+	old         bool // it was open before the tap came: never mirrored, and not for want of room
 	announced   bool // Open was queued
 	unseen      bool // and never will be: too many are owed theirs
 	blind       bool // a chunk was dropped: none may follow
@@ -40,6 +41,9 @@ func (c *Conn) chunk(d Dir, p []byte) (crowd bool) {
 	} else {
 		c.totals.FromServer += uint64(len(p))
 	}
+	if c.old {
+		return false
+	}
 	if c.blind {
 		c.totals.Dropped += uint64(len(p))
 		return false
@@ -55,7 +59,7 @@ func (c *Conn) End(d Dir) {
 	w := c.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !c.blind && !w.put(&Event{Kind: KindEnd, Conn: c.id, At: w.now(), Dir: d}, nil) {
+	if !c.old && !c.blind && !w.put(&Event{Kind: KindEnd, Conn: c.id, At: w.now(), Dir: d}, nil) {
 		c.goBlind(0)
 	}
 }
@@ -123,5 +127,9 @@ func (c *Conn) settle() bool {
 }
 
 func (c *Conn) openEvent() *Event {
-	return &Event{Kind: KindOpen, Conn: c.id, At: c.opened, Peers: c.peers}
+	e := &Event{Kind: KindOpen, Conn: c.id, At: c.opened, Peers: c.peers}
+	if c.old {
+		e.Kind = KindOld
+	}
+	return e
 }

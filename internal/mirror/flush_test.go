@@ -22,7 +22,7 @@ func TestWhoFillsTheQueueEmptiesItToo(t *testing.T) {
 	defer func() { _ = syscall.Close(fds[0]); _ = syscall.Close(fds[1]) }()
 	w := NewWriter(4 * controlRoom)
 	w.raw = asleep(fds[0])
-	c := w.Open(Peers{})
+	c := w.Open(1, Peers{})
 	const chunks, size = 200, 32 << 10
 	got, buf := 0, make([]byte, 1<<20)
 	for range chunks {
@@ -49,7 +49,7 @@ func TestHelpDoesNotWaitForTheTap(t *testing.T) {
 	defer func() { _ = syscall.Close(fds[0]); _ = syscall.Close(fds[1]) }()
 	w := NewWriter(4 * controlRoom)
 	w.raw = asleep(fds[0])
-	c := w.Open(Peers{})
+	c := w.Open(1, Peers{})
 	for range 100 {
 		c.Chunk(FromServer, make([]byte, 32<<10))
 	}

@@ -12,7 +12,7 @@ import (
 //	length u32  of all that follows it
 //	kind   u8
 //	conn   u64
-//	at     i64  nanoseconds since the Unix epoch
+//	at     i64  nanoseconds of CLOCK_MONOTONIC
 //	…           the kind's fields in Event's order; strings are u16 length, bytes
 //
 // A chunk's data and a text are last and run to the event's end.
@@ -45,7 +45,7 @@ func appendEvent(b []byte, e *Event, dataLen int) []byte {
 		b = binary.BigEndian.AppendUint32(b, e.Hello.PID)
 		b = appendString(b, e.Hello.Listen)
 		b = appendString(b, e.Hello.Upstream)
-	case KindOpen:
+	case KindOpen, KindOld:
 		b = binary.BigEndian.AppendUint32(b, e.Peers.ClientPID)
 		b = binary.BigEndian.AppendUint32(b, e.Peers.ServerPID)
 		b = appendString(b, e.Peers.ClientExe)
@@ -87,7 +87,7 @@ func parseEvent(b []byte) (Event, error) {
 	switch e.Kind {
 	case KindHello:
 		e.Hello = Hello{Version: f.u16(), PID: f.u32(), Listen: f.str(), Upstream: f.str()}
-	case KindOpen:
+	case KindOpen, KindOld:
 		e.Peers.ClientPID, e.Peers.ServerPID = f.u32(), f.u32()
 		e.Peers.ClientExe, e.Peers.ServerExe = f.str(), f.str()
 	case KindChunk, KindEnd:
@@ -97,7 +97,7 @@ func parseEvent(b []byte) (Event, error) {
 		}
 	case KindBlind, KindClose, KindMissed:
 		e.Totals = Totals{FromClient: f.u64(), FromServer: f.u64(), Dropped: f.u64()}
-	case KindDetached, KindServing, KindAway:
+	case KindDetached, KindServing, KindAway, KindOver:
 	default:
 		return Event{}, fmt.Errorf("%w: event kind %d", ErrFormat, e.Kind)
 	}

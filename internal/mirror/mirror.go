@@ -8,14 +8,15 @@
 // (RFC 7541 §2.2) would be gone.
 //
 // Raw bytes, secrets among them, are in this stream. It runs over a socket pair
-// that only the two processes hold.
+// that only the two processes hold, or over a socket in a directory that only
+// root may enter.
 package mirror
 
 import "time"
 
 // Version of the stream's format. Reader and writer must agree on it: they are
 // of one binary but for an upgrade's short while.
-const Version = 2
+const Version = 3
 
 // Dir is a direction of bytes on a relayed connection.
 type Dir uint8
@@ -64,20 +65,25 @@ const (
 	// KindAway: the path leads elsewhere, or to nobody, since its server
 	// restarts; the relay waits for it.
 	KindAway
+	// KindOld is of a connection that was open before this tap came: none of its
+	// chunks follow, for HPACK's state is gone. It is closed as others are.
+	KindOld
+	// KindOver is the last event: the tap has left, or another reads from now on.
+	KindOver
 	kindEnd // not a kind: one past the last
 )
 
 // Event is one message of the stream. Which fields are set, its Kind says.
 type Event struct {
 	Kind Kind
-	Conn uint64    // connection, from 1, never reused; 0 where none is meant
-	At   time.Time // when the relay saw it; differences are of a monotonic clock
+	Conn uint64    // connection, from 1, never reused by its relay; 0 where none is meant
+	At   time.Time // when the relay saw it, by the machine's monotonic clock; Wall adds the day
 
 	Dir  Dir    // Chunk, End
 	Data []byte // Chunk: the reader's own, valid until the next event
 
 	Hello  Hello  // Hello
-	Peers  Peers  // Open
+	Peers  Peers  // Open, Old
 	Totals Totals // Blind, Close, Missed
 	// Text is why: Close (empty: it ended in the ordinary way), Serving (what
 	// the upstream answered to a probe; empty: it answers), Away.

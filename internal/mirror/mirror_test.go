@@ -63,7 +63,7 @@ func TestEverythingArrivesInOrder(t *testing.T) {
 	p := newPair(t, DefaultQueue)
 	p.w.Hello("/run/tap.sock", "/run/real.sock")
 	p.w.Serving(errors.New("no such file"))
-	c := p.w.Open(Peers{ClientPID: 7, ClientExe: "/usr/bin/kubelet", ServerPID: 8, ServerExe: "/usr/bin/containerd"})
+	c := p.w.Open(1, Peers{ClientPID: 7, ClientExe: "/usr/bin/kubelet", ServerPID: 8, ServerExe: "/usr/bin/containerd"})
 	c.Chunk(FromClient, []byte("ask"))
 	c.Chunk(FromServer, []byte("answer"))
 	c.End(FromClient)
@@ -102,7 +102,7 @@ func TestEverythingArrivesInOrder(t *testing.T) {
 func TestOverflowBlindsOneConnectionAndIsCountedExactly(t *testing.T) {
 	p := newPair(t, 4*controlRoom)
 	p.w.Hello("a", "b")
-	small, big := p.w.Open(Peers{}), p.w.Open(Peers{})
+	small, big := p.w.Open(1, Peers{}), p.w.Open(2, Peers{})
 	small.Chunk(FromClient, []byte("before"))
 	sent := 0
 	for range 100 {
@@ -150,8 +150,8 @@ func TestNothingIsForgottenWhenNotEvenEventsFit(t *testing.T) {
 	p := newPair(t, 2*controlRoom)
 	p.w.Hello("a", "b")
 	const conns = 20_000
-	for range conns {
-		c := p.w.Open(Peers{ClientExe: strings.Repeat("x", 100)})
+	for i := range conns {
+		c := p.w.Open(uint64(i+1), Peers{ClientExe: strings.Repeat("x", 100)})
 		c.Chunk(FromClient, make([]byte, 1000))
 		c.End(FromClient)
 		c.Close("")
@@ -195,13 +195,13 @@ func TestWriterGoesOnWithoutATap(t *testing.T) {
 	_ = p.in.Close()
 	p.w.Hello("a", "b")
 	p.run()
-	c := p.w.Open(Peers{})
+	c := p.w.Open(1, Peers{})
 	for range 10_000 {
 		c.Chunk(FromClient, make([]byte, 1000))
 	}
 	c.Close("")
 	p.ran.Wait()
-	d := p.w.Open(Peers{})
+	d := p.w.Open(2, Peers{})
 	d.Chunk(FromClient, []byte("x"))
 	d.Close("")
 	if p.w.q.ring != nil {
@@ -219,7 +219,7 @@ func TestConcurrentConnections(t *testing.T) {
 	for i := range 8 {
 		relays.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(i), 4))
-			c := p.w.Open(Peers{ClientPID: uint32(i)})
+			c := p.w.Open(uint64(i+1), Peers{ClientPID: uint32(i)})
 			b := byte(0)
 			for range 300 {
 				chunk := make([]byte, r.IntN(3000))
@@ -263,8 +263,75 @@ func TestVersionsMustAgree(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "pid 42") {
 		t.Errorf("error %v names no relay", err)
 	}
-	if err := AwaitReady(strings.NewReader("\x00")); !errors.Is(err, ErrFormat) {
-		t.Errorf("a tap of another version: %v", err)
+	for _, said := range []string{"\x00r", string(rune(Version)) + "x"} {
+		if _, err := AwaitReady(strings.NewReader(said)); !errors.Is(err, ErrFormat) {
+			t.Errorf("a tap that says %q: %v", said, err)
+		}
+	}
+}
+
+// A tap that comes late is told of the connections that it can't decode, and of
+// their end; nothing of them counts as dropped.
+func TestOldConnections(t *testing.T) {
+	p := newPair(t, DefaultQueue)
+	p.w.Hello("a", "b")
+	opened := time.Now().Add(-time.Hour)
+	c := p.w.Old(7, Peers{ClientPID: 3}, opened)
+	c.Chunk(FromClient, []byte("more"))
+	c.End(FromClient)
+	c.Close("")
+	p.w.Over()
+	p.run()
+	close(p.done)
+	all := p.events(t)[1:]
+	if len(all) != 3 || all[0].Kind != KindOld || all[1].Kind != KindClose || all[2].Kind != KindOver {
+		t.Fatalf("events %+v", all)
+	}
+	if e := all[0]; e.Conn != 7 || e.Peers.ClientPID != 3 {
+		t.Errorf("it is told as %+v", e)
+	}
+	if tt := all[1].Totals; tt.FromClient != 4 || tt.Dropped != 0 {
+		t.Errorf("its end: %+v", tt)
+	}
+	var wall Wall
+	if got := wall.Of(all[0].At); got.Sub(opened).Abs() > time.Second {
+		t.Errorf("opened at %v, told as %v", opened, got)
+	}
+}
+
+// More old connections than the queue can name: none is forgotten.
+func TestManyOldConnections(t *testing.T) {
+	p := newPair(t, 2*controlRoom)
+	p.w.Hello("a", "b")
+	const conns = 20_000
+	for i := range conns {
+		p.w.Old(uint64(i+1), Peers{ClientExe: strings.Repeat("x", 100)}, time.Now())
+	}
+	p.run()
+	close(p.done)
+	seen := map[uint64]bool{}
+	for _, e := range p.events(t) {
+		if e.Kind == KindOld {
+			seen[e.Conn] = true
+		}
+	}
+	if len(seen) != conns {
+		t.Errorf("%d of %d are told", len(seen), conns)
+	}
+}
+
+func TestAsks(t *testing.T) {
+	var b bytes.Buffer
+	if err := errors.Join(Ready(&b, StandBy), AskRedial(&b, 5), AskRedial(&b, 6)); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := AwaitReady(&b); s != StandBy || err != nil {
+		t.Errorf("seat %q, %v", s, err)
+	}
+	var asked []uint64
+	HearAsks(&b, func(c uint64) { asked = append(asked, c) })
+	if len(asked) != 2 || asked[0] != 5 || asked[1] != 6 {
+		t.Errorf("asked %v", asked)
 	}
 }
 

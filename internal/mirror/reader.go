@@ -84,23 +84,3 @@ func (r *Reader) fill(n int) error {
 	r.buf, r.long = b, b
 	return nil
 }
-
-// Ready tells the relay that the tap reads, so that it may serve its path. It
-// is all that a tap ever says; closing its side for writing after that asks
-// the relay to detach, which its death says too.
-func Ready(relay io.Writer) error {
-	_, err := relay.Write([]byte{Version})
-	return err
-}
-
-// AwaitReady waits for the tap's Ready.
-func AwaitReady(tap io.Reader) error {
-	var b [1]byte
-	if _, err := io.ReadFull(tap, b[:]); err != nil {
-		return fmt.Errorf("wait for the tap: %w", err)
-	}
-	if b[0] != Version {
-		return fmt.Errorf("%w: the tap answers with version %d, this relay has %d", ErrFormat, b[0], Version)
-	}
-	return nil
-}

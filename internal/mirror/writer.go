@@ -35,18 +35,17 @@ const (
 // Writer is the relay's end. Its methods, and those of the Conns it opens, may
 // be called from any goroutine and never block on the tap.
 type Writer struct {
-	base time.Time // carries the monotonic clock that all times are taken from
+	clock clock
 
-	mu       sync.Mutex
-	q        queue
-	owed     []*Conn // connections with something left to say that did not fit
-	blind    map[*Conn]struct{}
-	nextConn uint64
-	missed   Event           // owed too, if its Count is not 0
-	detached *Event          // owed too, and last
-	stopped  bool            // no reader any more: count, keep nothing
-	scratch  []byte          // an event's head, built under mu
-	raw      syscall.RawConn // where it is written to, if that is a socket; nil before
+	mu      sync.Mutex
+	q       queue
+	owed    []*Conn // connections with something left to say that did not fit
+	blind   map[*Conn]struct{}
+	missed  Event           // owed too, if its Count is not 0
+	last    *Event          // owed too, after all others
+	stopped bool            // no reader any more: count, keep nothing
+	scratch []byte          // an event's head, built under mu
+	raw     syscall.RawConn // where it is written to, if that is a socket; nil before
 
 	leaving sync.Mutex    // held while bytes leave the queue; taken before mu
 	waiting chan struct{} // the queue holds something
@@ -55,7 +54,7 @@ type Writer struct {
 // NewWriter makes a writer with a queue of size bytes.
 func NewWriter(size int) *Writer {
 	return &Writer{
-		base:    time.Now(),
+		clock:   newClock(),
 		q:       queue{ring: make([]byte, max(size, 2*controlRoom))},
 		blind:   map[*Conn]struct{}{},
 		waiting: make(chan struct{}, 1),
@@ -65,12 +64,10 @@ func NewWriter(size int) *Writer {
 // Discard makes a writer for a relay that no tap reads: it counts and keeps
 // nothing.
 func Discard() *Writer {
-	return &Writer{base: time.Now(), stopped: true, waiting: make(chan struct{}, 1)}
+	return &Writer{clock: newClock(), stopped: true, waiting: make(chan struct{}, 1)}
 }
 
-// now is wall time that does not jump: the start's wall clock plus what the
-// monotonic clock says has passed.
-func (w *Writer) now() time.Time { return w.base.Add(time.Since(w.base)) }
+func (w *Writer) now() time.Time { return w.clock.now() }
 
 // Hello must be the first event.
 func (w *Writer) Hello(listen, upstream string) {
@@ -97,8 +94,19 @@ func (w *Writer) Away(why string) { w.say(&Event{Kind: KindAway, Text: why}) }
 func (w *Writer) Detached(remaining int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.detached = &Event{Kind: KindDetached, At: w.now(), Count: uint32(remaining)}
+	w.last = &Event{Kind: KindDetached, At: w.now(), Count: uint32(remaining)}
 	signal(w.waiting)
+}
+
+// Over says that nothing more is for this tap. It comes after everything that was
+// owed by then.
+func (w *Writer) Over() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.last == nil {
+		w.last = &Event{Kind: KindOver, At: w.now()}
+		signal(w.waiting)
+	}
 }
 
 func (w *Writer) say(e *Event) {
@@ -108,14 +116,28 @@ func (w *Writer) say(e *Event) {
 	w.put(e, nil)
 }
 
-// Open says that a client was accepted.
-func (w *Writer) Open(p Peers) *Conn {
+// Open says that a client was accepted. id is the relay's own number for its
+// connection, from 1, never used again.
+func (w *Writer) Open(id uint64, p Peers) *Conn {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.nextConn++
-	c := &Conn{w: w, id: w.nextConn, peers: p, opened: w.now()}
+	return w.announce(&Conn{w: w, id: id, peers: p, opened: w.now()})
+}
+
+// Old says that a connection was open before the tap came.
+func (w *Writer) Old(id uint64, p Peers, opened time.Time) *Conn {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.announce(&Conn{w: w, id: id, peers: p, opened: w.clock.of(opened), old: true})
+}
+
+func (w *Writer) announce(c *Conn) *Conn {
 	c.announced = w.put(c.openEvent(), nil)
-	if !c.announced {
+	switch {
+	case c.announced:
+	case c.old:
+		c.owe()
+	default:
 		c.unseen = len(w.owed) >= maxOwed
 		c.goBlind(0)
 	}
@@ -208,8 +230,8 @@ func (w *Writer) settle() {
 	if w.missed.Count > 0 && w.put(&w.missed, nil) {
 		w.missed = Event{}
 	}
-	if w.detached != nil && w.put(w.detached, nil) {
-		w.detached = nil
+	if w.last != nil && w.put(w.last, nil) {
+		w.last = nil
 	}
 }
 

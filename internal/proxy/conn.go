@@ -5,6 +5,8 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,10 +20,15 @@ const chunk = 32 << 10
 // conn is one client and, once it is dialled, its upstream.
 type conn struct {
 	*Options
+	number uint64
 	client *net.UnixConn
 	out    toClient // the way to client
 	who    Client
-	mirror *mirror.Conn
+
+	// All three are set under the Relay's mu.
+	mirror atomic.Pointer[mirror.Conn] // nil until it is open
+	peers  mirror.Peers
+	opened time.Time
 
 	mu       sync.Mutex
 	upstream *net.UnixConn
@@ -30,8 +37,9 @@ type conn struct {
 	reason   string // why it ended, if in no ordinary way
 }
 
-// relay copies both ways until both are over.
-func (c *conn) relay(upstream *net.UnixConn) {
+// relay copies both ways until both are over. It returns why that was, if in no
+// ordinary way.
+func (c *conn) relay(upstream *net.UnixConn) (reason string) {
 	c.mu.Lock()
 	c.upstream = upstream
 	aborted := c.aborted
@@ -43,7 +51,7 @@ func (c *conn) relay(upstream *net.UnixConn) {
 	back.Go(c.serverToClient)
 	c.clientToServer()
 	back.Wait()
-	c.mirror.Close(c.abort(""))
+	return c.abort("")
 }
 
 func (c *conn) clientToServer() { c.pump(mirror.FromClient, c.client, c.upstream) }
@@ -56,7 +64,7 @@ func (c *conn) pump(d mirror.Dir, from *net.UnixConn, to outlet) {
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
-			c.mirror.Chunk(d, buf[:n])
+			c.mirror.Load().Chunk(d, buf[:n])
 			if _, werr := to.Write(buf[:n]); werr != nil {
 				c.unwritable(from, werr)
 				return
@@ -97,10 +105,10 @@ func (c *conn) unreadable(d mirror.Dir, from *net.UnixConn, to outlet, err error
 	case !errors.Is(err, io.EOF):
 		c.abort("") // reset by its peer, or closed for the other direction's sake
 	case gone(from):
-		c.mirror.End(d)
+		c.mirror.Load().End(d)
 		c.abort("")
 	default:
-		c.mirror.End(d)
+		c.mirror.Load().End(d)
 		_ = to.CloseWrite()
 	}
 }

@@ -54,7 +54,7 @@ func (e *engine) awaitAsked() {
 	await(e.t, "the clients to be asked", func() bool {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		for c := range e.conns {
+		for _, c := range e.conns {
 			c.out.mu.Lock()
 			asked := c.out.asked || c.out.frames.over
 			c.out.mu.Unlock()

@@ -87,7 +87,7 @@ func (b *bench) serving() *bench {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	if err := mirror.Ready(b.tap); err != nil {
+	if err := mirror.Ready(b.tap, mirror.Read); err != nil {
 		b.t.Fatal(err)
 	}
 	b.read.Go(func() {

@@ -17,18 +17,27 @@ func Peer(c *net.UnixConn) (pid uint32, exe string) {
 }
 
 func peerPID(c *net.UnixConn) uint32 {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return 0
+	if cred := peer(c); cred != nil && cred.Pid > 0 {
+		return uint32(cred.Pid)
 	}
-	var cred *unix.Ucred
-	_ = raw.Control(func(fd uintptr) {
-		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	if err != nil || cred == nil || cred.Pid <= 0 {
-		return 0
+	return 0
+}
+
+// peer is nil where the kernel doesn't tell.
+func peer(c *net.UnixConn) (cred *unix.Ucred) {
+	if raw, err := c.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			cred, _ = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		})
 	}
-	return uint32(cred.Pid)
+	return cred
+}
+
+// Trusted says whether who is at the other end may see raw bytes: root, or who
+// runs us.
+func Trusted(c *net.UnixConn) bool {
+	cred := peer(c)
+	return cred != nil && (cred.Uid == 0 || int(cred.Uid) == os.Geteuid())
 }
 
 func executable(pid uint32) string {

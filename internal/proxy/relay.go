@@ -10,8 +10,10 @@ package proxy
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,7 +28,7 @@ type Options struct {
 	// Dial makes a connection to the upstream. After EAGAIN (its backlog is
 	// full) it is asked again for as long as the client waits.
 	Dial func() (*net.UnixConn, error)
-	// Mirror is told everything.
+	// Mirror is told everything, until SetMirror names another.
 	Mirror *mirror.Writer
 	// Moved counts the bytes relayed, both directions together. It is only ever
 	// added to, so it may lie in memory that processes share.
@@ -51,7 +53,9 @@ type Relay struct {
 	opts Options
 
 	mu       sync.Mutex
-	conns    map[*conn]struct{}
+	mirror   *mirror.Writer
+	conns    map[uint64]*conn
+	number   uint64              // of the connection that was the last to begin
 	none     chan struct{}       // somebody waits for conns to be empty
 	sendsOff bool                // SendOff was called
 	told     map[uint32]struct{} // processes that were sent off
@@ -71,7 +75,7 @@ func New(o Options) *Relay {
 	if o.Lost == nil {
 		o.Lost = func() {}
 	}
-	return &Relay{opts: o, conns: map[*conn]struct{}{}, told: map[uint32]struct{}{}}
+	return &Relay{opts: o, mirror: o.Mirror, conns: map[uint64]*conn{}, told: map[uint32]struct{}{}}
 }
 
 type acceptor interface {
@@ -113,36 +117,60 @@ func (r *Relay) Begin(client *net.UnixConn) {
 	c.who.Kept = c.who.Kept || r.sendsOff && !r.mayTell(pid)
 	c.out = toClient{client: client, told: func() { r.tells(pid) }, asked: r.sendsOff}
 	c.out.frames.over = c.who.Kept
-	r.conns[c] = struct{}{}
+	r.number++
+	c.number = r.number
+	r.conns[c.number] = c
 	r.mu.Unlock()
 	go r.run(c)
 }
 
 func (r *Relay) run(c *conn) {
-	r.serve(c)
+	reason := r.serve(c)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.conns, c)
+	delete(r.conns, c.number)
+	c.mirror.Load().Close(reason) // by now no other mirror is told of it
 	if len(r.conns) == 0 && r.none != nil {
 		close(r.none)
 		r.none = nil
 	}
 }
 
-func (r *Relay) serve(c *conn) {
+// serve returns why it ended, if in no ordinary way.
+func (r *Relay) serve(c *conn) (reason string) {
 	upstream, err := r.dial(c)
 	peers := mirror.Peers{ClientPID: c.who.PID, ClientExe: c.who.Exe}
 	if err != nil {
 		// As without us: the client's connection fails at once. A dial that
 		// had failed in its hands ends as an end of file here.
-		m := r.opts.Mirror.Open(peers)
+		r.open(c, peers)
 		c.abort("")
-		m.Close(mirror.Refused + err.Error())
-		return
+		return mirror.Refused + err.Error()
 	}
 	peers.ServerPID, peers.ServerExe = Peer(upstream)
-	c.mirror = r.opts.Mirror.Open(peers)
-	c.relay(upstream)
+	r.open(c, peers)
+	return c.relay(upstream)
+}
+
+// open tells the mirror of a connection that begins.
+func (r *Relay) open(c *conn, peers mirror.Peers) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c.peers, c.opened = peers, time.Now()
+	c.mirror.Store(r.mirror.Open(c.number, peers))
+}
+
+// SetMirror has another mirror told everything from now on: of the connections
+// that are open, that they are, and how they end. Their bytes are no use to it.
+func (r *Relay) SetMirror(w *mirror.Writer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mirror = w
+	for _, n := range slices.Sorted(maps.Keys(r.conns)) {
+		if c := r.conns[n]; c.mirror.Load() != nil {
+			c.mirror.Store(w.Old(n, c.peers, c.opened))
+		}
+	}
 }
 
 // dial connects to the upstream. While its backlog is full a dialler that
@@ -170,7 +198,7 @@ func (r *Relay) Clients() []Client {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	all := make([]Client, 0, len(r.conns))
-	for c := range r.conns {
+	for _, c := range r.conns {
 		all = append(all, c.who)
 	}
 	return all
@@ -187,11 +215,21 @@ func (r *Relay) SendOff() {
 		return
 	}
 	r.sendsOff = true
-	for c := range r.conns {
+	for _, c := range r.conns {
 		if !c.who.Kept {
 			// It may have to wait, for a client that has no room. It ends with c.
 			go c.sendOff()
 		}
+	}
+}
+
+// Redial asks the client of one connection to dial anew, by a GOAWAY, as soon as
+// it can be told. One that is to be kept is not asked.
+func (r *Relay) Redial(number uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.conns[number]; c != nil && !c.who.Kept {
+		go c.sendOff()
 	}
 }
 
@@ -210,7 +248,7 @@ func (r *Relay) mayTell(pid uint32) bool {
 func (r *Relay) tells(pid uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.told) < maxTold {
+	if r.sendsOff && len(r.told) < maxTold {
 		r.told[pid] = struct{}{}
 	}
 }
@@ -256,7 +294,7 @@ func (r *Relay) ended() <-chan struct{} {
 func (r *Relay) cutOff() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for c := range r.conns {
+	for _, c := range r.conns {
 		c.abort("cut off: --drain passed")
 	}
 }

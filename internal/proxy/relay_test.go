@@ -201,7 +201,7 @@ func TestNothingThatTheTapDoesHurts(t *testing.T) {
 		if _, _, err := mirror.NewReader(b.tap); err != nil {
 			t.Fatal(err)
 		}
-		if err := mirror.Ready(b.tap); err != nil {
+		if err := mirror.Ready(b.tap, mirror.Read); err != nil {
 			t.Fatal(err)
 		}
 		client, err := Dial(b.listen)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,17 +28,22 @@ type Config struct {
 // that remain to their end, closes tap, and returns. It sends no client off:
 // one that dialled anew would find no path.
 func Run(ctx context.Context, cfg Config, tap *net.UnixConn) error {
-	t := NewTap(tap, cfg.Queue)
-	var watching sync.WaitGroup
-	defer watching.Wait()
-	defer t.Close()
-	t.Mirror.Hello(cfg.Listen, cfg.Upstream)
-	switch err := t.AwaitReady(); {
+	r := New(Options{Dial: func() (*net.UnixConn, error) { return Dial(cfg.Upstream) }})
+	a := NewAudience(r, cfg.Listen, cfg.Upstream, r.Redial)
+	a.queue = cmp.Or(cfg.Queue, a.queue)
+	t, err := a.Admit(tap)
+	switch {
 	case errors.Is(err, io.EOF):
 		return nil // the tap thought better of it
 	case err != nil:
 		return err
 	}
+	attached, detach := context.WithCancel(ctx)
+	var meanwhile sync.WaitGroup
+	defer meanwhile.Wait()
+	defer detach()
+	defer a.Leave(t)
+	meanwhile.Go(func() { a.Hear(t); detach() })
 	lis, err := listen(cfg.Listen, cfg.Upstream)
 	if err != nil {
 		return err
@@ -47,15 +53,10 @@ func Run(ctx context.Context, cfg Config, tap *net.UnixConn) error {
 		_ = lis.Close()
 		return fmt.Errorf("listen on %s: the upstream %s leads back to it; name the runtime's or driver's own socket", cfg.Listen, cfg.Upstream)
 	}
-	t.Mirror.Serving(probe(cfg.Upstream))
-
-	r := New(Options{Dial: func() (*net.UnixConn, error) { return Dial(cfg.Upstream) }, Mirror: t.Mirror})
-	attached, detach := context.WithCancel(ctx)
-	defer detach()
-	watching.Go(func() { t.AwaitGone(); detach() })
-	watching.Go(func() { lis.imitateSoon(attached, cfg.Upstream) })
+	a.Serving(probe(cfg.Upstream))
+	meanwhile.Go(func() { lis.imitateSoon(attached, cfg.Upstream) })
 	r.serveWhile(attached, lis)
-	t.Mirror.Detached(len(r.Clients()))
+	a.Detached(len(r.Clients()))
 	r.Drain(context.WithoutCancel(ctx), cfg.Drain)
 	return nil
 }

@@ -59,7 +59,8 @@ func TestAWriteThatFailsCutsTheConnection(t *testing.T) {
 	server, ourServer := socketPair(t)
 	defer client.Close()
 	defer server.Close()
-	c := &conn{Options: &New(Options{}).opts, client: ourClient, out: toClient{client: ourClient}, mirror: mirror.Discard().Open(mirror.Peers{})}
+	c := &conn{Options: &New(Options{}).opts, client: ourClient, out: toClient{client: ourClient}}
+	c.mirror.Store(mirror.Discard().Open(1, mirror.Peers{}))
 	_ = ourClient.SetWriteDeadline(time.Now().Add(-time.Second)) // fails as ENOBUFS would
 	var relaying sync.WaitGroup
 	relaying.Go(func() { c.relay(ourServer) })
@@ -129,7 +130,7 @@ func TestAnUpstreamThatIsTheRelayItself(t *testing.T) {
 	if _, _, err := mirror.NewReader(b.tap); err != nil {
 		t.Fatal(err)
 	}
-	if err := mirror.Ready(b.tap); err != nil {
+	if err := mirror.Ready(b.tap, mirror.Read); err != nil {
 		t.Fatal(err)
 	}
 	<-b.ended

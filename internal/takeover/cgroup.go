@@ -199,3 +199,6 @@ func (p cgroupPath) covers(q cgroupPath) bool {
 	}
 	return len(p.down) <= len(q.down) && slices.Equal(p.down, q.down[:len(p.down)])
 }
+
+// root says whether p is the hierarchy's root as we see it, which nothing ends.
+func (p cgroupPath) root() bool { return p.up == 0 && len(p.down) == 0 }

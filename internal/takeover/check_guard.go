@@ -31,7 +31,7 @@ func TryGuard(path string, server int) error {
 	}
 	defer progress.close()
 	r := &relay{place: p, lock: &lock{place: p, file: none}, progress: progress}
-	g, err := r.startGuard(context.Background(), server)
+	g, err := r.charge(context.Background(), &taken{pid: server})
 	if err != nil {
 		return err
 	}

@@ -59,7 +59,7 @@ func TestTraceOfATakeoversLife(t *testing.T) {
 		t.Errorf("untouched: %+v", tr)
 	}
 
-	l, err := p.lock()
+	l, err := p.lock("")
 	if err != nil {
 		t.Fatal(err)
 	}

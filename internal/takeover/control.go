@@ -13,8 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What relay and guard say to each other, over a pair of SOCK_SEQPACKET sockets:
-// a message is one byte of kind, text, and descriptors (SCM_RIGHTS).
+// What relay and guard say to each other, over SOCK_SEQPACKET sockets, and two
+// relays in turn over a stream: a message is one byte of kind, text, and
+// descriptors (SCM_RIGHTS).
 type message struct {
 	kind kind
 	text string
@@ -29,10 +30,13 @@ const (
 	sayTaken    kind = 't' // text: the neighbour's name; descriptors: the listener, our socket, the server's socket
 	sayReleased kind = 'r' // the path is not ours (any more)
 	sayAlive    kind = 'a' // answers sayHung: the relay goes on, and will end by itself
+	sayHanded   kind = 'd' // another relay has all that this one had, and a guard of its own
 	// To the relay.
 	sayOK   kind = 'k' // answers sayWatch and sayTaken
 	sayNo   kind = 'n' // answers sayWatch: it can't guard; text: why
 	sayHung kind = 'h' // the relay did not answer, and the path was given back
+	// To a relay that takes another's place, which answers sayOK.
+	sayOffer kind = 'o' // text: an offer; descriptors: the lock, and if the path is held what sayTaken has
 )
 
 // maxMessage bounds a message's text, in bytes, and maxFiles its descriptors.

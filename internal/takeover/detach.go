@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/grpc-tap/grpc-tap/internal/proxy"
 )
 
@@ -18,7 +20,7 @@ func (r *relay) detach(why string) {
 		r.log.Warn("giving up: " + why)
 	}
 	t := r.last.Load()
-	tell := sync.OnceFunc(func() { r.mirror.Detached(len(r.engine.Clients())) })
+	tell := sync.OnceFunc(func() { r.taps.Detached(len(r.engine.Clients())) })
 	r.place.surelyUndo(t, r.log, tell)
 	mounted := make(chan []Holder, 1)
 	if r.held {
@@ -48,11 +50,23 @@ func (r *relay) detach(why string) {
 func (p *Place) answers() bool {
 	at, err := p.look(p.base)
 	defer at.close()
-	if err != nil || p.moved() {
+	if err != nil || at == nil || p.moved() {
 		return false
+	}
+	if at.link() {
+		return p.upstreamAnswers(at)
 	}
 	lives, err := at.alive()
 	return err == nil && lives
+}
+
+func (p *Place) upstreamAnswers(link *file) bool {
+	c, err := link.dial()
+	if err != nil {
+		return errors.Is(err, unix.EAGAIN)
+	}
+	_ = c.Close()
+	return true
 }
 
 // undoEvery is how often it is tried again to give a path back.

@@ -65,6 +65,8 @@ func (f *file) greet(ctx context.Context, within time.Duration) (pid int, err er
 // refuse says why a path must not be taken, from what it is alone.
 func (p *Place) refuse(at *file) error {
 	switch {
+	case p.upstream != "":
+		return p.refuseLink(at)
 	case strings.HasSuffix(p.base, ".ttrpc"), p.base == "nri.sock", strings.HasSuffix(filepath.Dir(p.path), "/containerd/s"):
 		return fmt.Errorf("%s speaks ttrpc, not gRPC, and its server checks its peers: it can't be tapped; name a gRPC socket (grpc-tap discover lists them)", p.path)
 	case strings.HasPrefix(p.base, ".") && strings.Contains(p.base, mark):

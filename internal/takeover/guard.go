@@ -33,7 +33,20 @@ func Guard(ctx context.Context, f *os.File, log *slog.Logger) error {
 		return err
 	}
 	defer c.close()
-	g := &guard{control: c, log: log}
+	g := &guard{control: c, log: log, survives: outliving}
+	return g.guard(ctx)
+}
+
+// outliving is of a guard that its relay started: it leaves the relay's cgroup.
+func outliving(c charge) error {
+	left := leaveCgroup()
+	if err := outlives(c.server); err != nil {
+		return errors.Join(err, left)
+	}
+	return nil
+}
+
+func (g *guard) guard(ctx context.Context) error {
 	defer g.close()
 	if err := g.begin(); err != nil {
 		return err
@@ -43,6 +56,7 @@ func Guard(ctx context.Context, f *os.File, log *slog.Logger) error {
 
 type guard struct {
 	control  *control
+	survives func(charge) error // says what could end this process and its relay together
 	log      *slog.Logger
 	place    *Place
 	lock     *lock
@@ -79,14 +93,13 @@ func (g *guard) begin() error {
 		return err
 	}
 	g.place = &Place{path: g.charge.path, base: filepath.Base(g.charge.path), dir: os.NewFile(uintptr(m.fds[0]), "directory")}
-	g.lock = &lock{place: g.place, file: os.NewFile(uintptr(m.fds[1]), "lock")}
+	g.lock = receivedLock(g.place, m.fds[1])
 	g.relay = watchPidfd(g.charge.relay, m.fds[3])
 	if g.progress, err = mapProgress(os.NewFile(uintptr(m.fds[2]), "progress")); err != nil {
 		return err
 	}
-	left := leaveCgroup()
-	if err := outlives(g.charge.server); err != nil {
-		g.say(sayNo, errors.Join(err, left).Error())
+	if err := g.survives(g.charge); err != nil {
+		g.say(sayNo, err.Error())
 		return nil
 	}
 	g.say(sayOK, "")
@@ -107,6 +120,7 @@ func (g *guard) close() {
 		g.progress.close()
 	}
 	g.place.Close()
+	_ = g.lock.file.Close()
 }
 
 // run is the guard's loop: all its state is this goroutine's.
@@ -122,6 +136,10 @@ func (g *guard) run(ctx context.Context) error {
 		select {
 		case m, ok := <-heard:
 			switch {
+			case ok && m.kind == sayHanded:
+				m.close()
+				_ = g.lock.file.Close() // not released: it is the other relay's
+				return nil
 			case ok:
 				g.told(m)
 			case g.clients != nil || !g.needed():
@@ -131,6 +149,8 @@ func (g *guard) run(ctx context.Context) error {
 			}
 		case <-g.relay.ended:
 			return g.buried()
+		case <-g.stopped(ctx):
+			return nil // the relay sees it, and finds another
 		case ok := <-g.answer:
 			g.answer = nil
 			g.judge(ok)
@@ -139,6 +159,14 @@ func (g *guard) run(ctx context.Context) error {
 			g.probe()
 		}
 	}
+}
+
+// stopped is closed when the service is to end: not while it carries clients.
+func (g *guard) stopped(ctx context.Context) <-chan struct{} {
+	if g.clients != nil {
+		return nil
+	}
+	return ctx.Done()
 }
 
 func (g *guard) hear(ctx context.Context, to chan<- message) {
@@ -160,7 +188,7 @@ func (g *guard) hear(ctx context.Context, to chan<- message) {
 func (g *guard) told(m message) {
 	switch m.kind {
 	case sayTaken:
-		t, err := receiveTaken(g.place, m)
+		t, err := receiveTaken(g.place, m.text, m.fds)
 		if err != nil {
 			g.say(sayNo, err.Error())
 			return

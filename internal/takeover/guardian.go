@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"sync"
@@ -11,14 +12,17 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/grpc-tap/grpc-tap/internal/proxy"
 )
 
 // guardian is the guard's process as its relay sees it. A nil one is none
 // (--unguarded).
 type guardian struct {
-	cmd     *exec.Cmd
+	pid     int
+	cmd     *exec.Cmd // nil: it is a service, that others start again
 	control *control
-	exited  chan struct{} // closed when the process has
+	exited  chan struct{} // closed when the process has, or guards us no more
 	heard   chan message
 	ending  chan struct{} // closed when nobody listens to it any more
 	hearing sync.WaitGroup
@@ -36,10 +40,10 @@ func (r *relay) guarded(ctx context.Context, t *taken) (err error) {
 		return nil
 	}
 	if r.guard == nil {
-		if r.guard, err = r.startGuard(ctx, t.pid); err != nil {
+		if r.guard, err = r.charge(ctx, t); err != nil {
 			return fmt.Errorf("%s: no guard for it: %w", r.cfg.Path, err)
 		}
-		r.guardPID.Store(int32(r.guard.cmd.Process.Pid))
+		r.guardPID.Store(int32(r.guard.pid))
 	}
 	if err = t.tell(r.guard.control); err == nil {
 		err = r.guard.await(ctx)
@@ -54,36 +58,27 @@ func (r *relay) guarded(ctx context.Context, t *taken) (err error) {
 // answerWithin is how long a guard may take to answer.
 const answerWithin = 5 * time.Second
 
-// startGuard starts this binary as a guard of the server's path.
-func (r *relay) startGuard(ctx context.Context, server int) (*guardian, error) {
-	exe, err := os.Executable()
+// charge finds a guard and tells it whom to guard.
+func (r *relay) charge(ctx context.Context, t *taken) (g *guardian, err error) {
+	if r.cfg.Guard != "" {
+		g, err = callGuard(ctx, r.cfg.Guard)
+	} else {
+		g, err = startGuard()
+	}
 	if err != nil {
 		return nil, err
 	}
-	ours, theirs, err := controlPair()
-	if err != nil {
-		return nil, err
-	}
-	defer theirs.Close()
 	self, err := unix.PidfdOpen(os.Getpid(), unix.PIDFD_NONBLOCK)
 	if err != nil {
-		ours.close()
+		g.end()
 		return nil, fmt.Errorf("open a pidfd (Linux 5.10 or newer is needed): %w", err)
 	}
 	defer unix.Close(self)
-	cmd := exec.Command(exe, "guard")
-	cmd.Env, cmd.Dir, cmd.Stderr = []string{}, "/", os.Stderr
-	cmd.ExtraFiles = []*os.File{theirs}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		ours.close()
-		return nil, err
+	c := charge{path: r.place.path, server: t.pid, relay: os.Getpid(), stateDir: r.cfg.StateDir, keepClients: r.cfg.KeepClients}
+	if r.cfg.Upstream != "" {
+		c.server = 1 // it may be down, or another tomorrow; what ends pid 1 ends it too
 	}
-	g := &guardian{cmd: cmd, control: ours, exited: make(chan struct{}), heard: make(chan message), ending: make(chan struct{})}
-	go g.reap()
-	g.hearing.Go(g.listen)
-	c := charge{path: r.place.path, server: server, relay: os.Getpid(), stateDir: r.cfg.StateDir, keepClients: r.cfg.KeepClients}
-	err = ours.say(sayWatch, c.text(), r.place.fd(), int(r.lock.file.Fd()), int(r.progress.file.Fd()), self)
+	err = g.control.say(sayWatch, c.text(), r.place.fd(), int(r.lock.file.Fd()), int(r.progress.file.Fd()), self)
 	if err == nil {
 		err = g.await(ctx)
 	}
@@ -94,9 +89,69 @@ func (r *relay) startGuard(ctx context.Context, server int) (*guardian, error) {
 	return g, nil
 }
 
+// startGuard starts this binary as a guard.
+func startGuard() (*guardian, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	ours, theirs, err := controlPair()
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	cmd := exec.Command(exe, "guard")
+	cmd.Env, cmd.Dir, cmd.Stderr = []string{}, "/", os.Stderr
+	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		ours.close()
+		return nil, fmt.Errorf("start the guard (%s): %w", exe, err)
+	}
+	g := newGuardian(ours, cmd.Process.Pid)
+	g.cmd = cmd
+	go g.reap()
+	g.hearing.Go(g.listen)
+	return g, nil
+}
+
+// guardComes is how long a guard's service may take to be started again.
+const guardComes = 5 * time.Second
+
+// callGuard calls on a guard that is a service of its own.
+func callGuard(ctx context.Context, path string) (*guardian, error) {
+	var conn *net.UnixConn
+	var err error
+	for end := time.Now().Add(guardComes); ; time.Sleep(guardComes / 50) {
+		conn, err = proxy.KnockPacket(path)
+		if err == nil || ctx.Err() != nil || time.Now().After(end) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the guard's service does not answer: %w; start it: grpc-tap guard --listen %s", err, path)
+	}
+	pid, _ := proxy.Peer(conn)
+	g := newGuardian(&control{conn}, int(pid))
+	g.hearing.Go(func() { defer close(g.exited); g.listen() })
+	return g, nil
+}
+
+func newGuardian(c *control, pid int) *guardian {
+	return &guardian{pid: pid, control: c, exited: make(chan struct{}), heard: make(chan message), ending: make(chan struct{})}
+}
+
 func (g *guardian) reap() {
 	_ = g.cmd.Wait()
 	close(g.exited)
+}
+
+// how says what ended it.
+func (g *guardian) how() string {
+	if g.cmd == nil {
+		return "its service stopped"
+	}
+	return g.cmd.ProcessState.String()
 }
 
 func (g *guardian) listen() {
@@ -128,7 +183,7 @@ func (g *guardian) await(ctx context.Context) error {
 		}
 		return nil
 	case <-g.exited:
-		return fmt.Errorf("it ended: %v", g.cmd.ProcessState)
+		return fmt.Errorf("it ended: %s", g.how())
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-t.C:
@@ -142,9 +197,14 @@ func (g *guardian) say(k kind) {
 	}
 }
 
+// kill ends it, or where it is a service, its guarding us.
 func (g *guardian) kill() {
-	if g != nil {
+	switch {
+	case g == nil:
+	case g.cmd != nil:
 		_ = g.cmd.Process.Kill()
+	default:
+		_ = g.control.conn.CloseRead()
 	}
 }
 
@@ -178,14 +238,14 @@ const guardDeaths = 3
 
 // reguard starts another guard in the place of one that died.
 func (r *relay) reguard(ctx context.Context) error {
-	state := r.guard.cmd.ProcessState
+	how := r.guard.how()
 	r.guard.end()
 	r.guard = nil
 	r.guardPID.Store(0)
 	now := time.Now()
 	r.unguarded = append(r.unguarded, now)
 	if n := len(r.unguarded); n >= guardDeaths && now.Sub(r.unguarded[n-guardDeaths]) < deathsWithin {
-		return fmt.Errorf("%d died within %v, the last: %v", guardDeaths, deathsWithin, state)
+		return fmt.Errorf("%d died within %v, the last: %s", guardDeaths, deathsWithin, how)
 	}
 	if !r.held {
 		return nil // the next taking starts one
@@ -193,7 +253,7 @@ func (r *relay) reguard(ctx context.Context) error {
 	if err := r.guarded(ctx, r.last.Load()); err != nil {
 		return err
 	}
-	r.log.Warn("the guard died, and another has taken its place", "state", state)
+	r.log.Warn("the guard died, and another has taken its place", "state", how)
 	return nil
 }
 

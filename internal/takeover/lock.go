@@ -13,18 +13,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock is the file beside a path that says who has taken it: its pid, and the
-// lock itself, which is the relay's and its guard's together, and gone with the
-// last of them.
+// lock is the file beside a path that says who has taken it: its pid, and on a
+// second line where taps come to it; and the lock itself, which is the relay's and
+// its guard's together, and gone with the last of them.
 type lock struct {
 	place *Place
 	file  *os.File
 }
 
+func receivedLock(p *Place, fd int) *lock {
+	return &lock{place: p, file: os.NewFile(uintptr(fd), p.name(p.lockName()))}
+}
+
 func (p *Place) lockName() string { return p.neighbour(".lock") }
 
-// lock takes the lock, or says who has it.
-func (p *Place) lock() (*lock, error) {
+// lock takes the lock, or says who has it. door is written into it.
+func (p *Place) lock(door string) (*lock, error) {
 	for {
 		fd, err := unix.Openat(p.fd(), p.lockName(), unix.O_RDONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
 		if err != nil {
@@ -43,7 +47,7 @@ func (p *Place) lock() (*lock, error) {
 		}
 		// It may have been removed by its last holder since it was opened.
 		if l.isOurs() {
-			if err := l.sign(); err != nil {
+			if err := l.sign(door); err != nil {
 				l.release()
 				return nil, fmt.Errorf("%s: write the lock file %s: %w%s", p.path, l.file.Name(), cause(err), mend(err, p))
 			}
@@ -55,22 +59,30 @@ func (p *Place) lock() (*lock, error) {
 
 // sign writes by a descriptor of its own: one that stays open for writing keeps
 // the file system from being made read-only.
-func (l *lock) sign() error {
+func (l *lock) sign(door string) error {
 	f, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", l.file.Fd()), os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString(strconv.Itoa(os.Getpid()) + "\n")
+	_, err = fmt.Fprintf(f, "%d\n%s\n", os.Getpid(), door)
 	return errors.Join(err, f.Close())
 }
 
 func (l *lock) holder() string {
-	b := make([]byte, 32)
-	n, _ := l.file.ReadAt(b, 0)
-	if pid, err := strconv.Atoi(strings.TrimSpace(string(b[:n]))); err == nil && pid > 0 {
+	if pid, _ := l.read(); pid > 0 {
 		return fmt.Sprintf("pid %d", pid)
 	}
 	return "its pid is not known yet"
+}
+
+// read is what its holder has signed; zero and empty where it hasn't yet.
+func (l *lock) read() (pid int, door string) {
+	b := make([]byte, 32+unix.PathMax)
+	n, _ := l.file.ReadAt(b, 0)
+	first, rest, _ := strings.Cut(string(b[:n]), "\n")
+	door, _, _ = strings.Cut(rest, "\n")
+	pid, _ = strconv.Atoi(first)
+	return max(pid, 0), door
 }
 
 // isOurs says whether the lock file is the one that we hold.
@@ -89,21 +101,20 @@ func (l *lock) release() {
 	_ = l.file.Close()
 }
 
-// Holder is the pid of the process that has taken the path; 0: nobody has.
-func (p *Place) Holder() int {
+// Holder is the pid of the process that has taken the path; 0: nobody has. door is
+// where taps come to it, "" where none may.
+func (p *Place) Holder() (pid int, door string) {
 	fd, err := unix.Openat(p.fd(), p.lockName(), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return 0
+		return 0, ""
 	}
-	f := os.NewFile(uintptr(fd), p.lockName())
-	defer f.Close()
+	l := &lock{place: p, file: os.NewFile(uintptr(fd), p.lockName())}
+	defer l.file.Close()
 	if unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) == nil {
-		return 0
+		return 0, ""
 	}
-	b := make([]byte, 32)
-	n, _ := f.Read(b)
-	pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:n])))
-	return max(pid, 1) // held, by whomever
+	pid, door = l.read()
+	return max(pid, 1), door // held, by whomever
 }
 
 // removeStaleLock removes the lock file of processes that are gone. Those that
@@ -113,7 +124,7 @@ func (p *Place) removeStaleLock() {
 		if _, err := os.Lstat(p.at(p.lockName())); err != nil {
 			return
 		}
-		if l, err := p.lock(); err == nil {
+		if l, err := p.lock(""); err == nil {
 			l.release()
 			return
 		}

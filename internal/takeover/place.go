@@ -25,6 +25,9 @@ type Place struct {
 	path string // as resolved: no link leads elsewhere
 	base string
 	dir  *os.File
+	// upstream: the path is grpc-tap's own, and a link to this wherever no relay
+	// serves it (link.go). "": it is its server's.
+	upstream string
 	// step is called before each system call that changes the directory or
 	// decides about it. Tests act for a runtime there. Nil: nothing is.
 	step func(call string)
@@ -48,20 +51,39 @@ func Resolve(path string) (string, error) {
 	return real, nil
 }
 
-// Open finds the place that path leads to, over links too.
+// Open finds the place that path leads to, over links too, unless it is a link of
+// ours that a relay has been at.
 func Open(path string) (*Place, error) {
+	p, err := openOwn(path)
+	if err != nil {
+		return nil, err
+	}
+	if touched, terr := p.touched(); terr != nil || touched {
+		return p, nil
+	}
+	real, err := Resolve(p.path)
+	switch {
+	case errors.Is(err, errElsewhere):
+		p.Close()
+		return nil, err
+	case err != nil || real == p.path:
+		return p, nil // what is there may be absent: its runtime is down
+	}
+	p.Close()
+	return openOwn(real)
+}
+
+// openOwn finds the place of path itself, whatever lies there.
+func openOwn(path string) (*Place, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
-	// The file itself may be absent (its runtime is down); its directory not.
-	real, err := Resolve(abs)
-	if err == nil {
-		abs = real
-	} else if real, err = Resolve(filepath.Dir(abs)); err == nil {
+	real, err := Resolve(filepath.Dir(abs))
+	switch {
+	case err == nil:
 		abs = filepath.Join(real, filepath.Base(abs))
-	}
-	if errors.Is(err, errElsewhere) {
+	case errors.Is(err, errElsewhere):
 		return nil, err
 	}
 	dir, base := filepath.Split(abs)
@@ -73,6 +95,16 @@ func Open(path string) (*Place, error) {
 		return nil, fmt.Errorf("%s: open its directory: %w%s", path, cause(err), advice(err))
 	}
 	return &Place{path: abs, base: base, dir: d}, nil
+}
+
+// touched says whether something of ours lies beside the path.
+func (p *Place) touched() (bool, error) {
+	names, err := p.neighbours()
+	if err != nil || len(names) > 0 {
+		return len(names) > 0, err
+	}
+	_, err = os.Lstat(p.at(p.lockName()))
+	return err == nil, nil
 }
 
 // Close lets go of the directory.
@@ -117,6 +149,7 @@ type file struct {
 	*os.File
 	mode     uint32 // of stat(2), type included
 	uid, gid int
+	target   string // of a symbolic link
 }
 
 func (f *file) socket() bool { return f != nil && f.mode&unix.S_IFMT == unix.S_IFSOCK }
@@ -150,7 +183,14 @@ func (f *file) alive() (bool, error) {
 	return false, fmt.Errorf("whether the server of %s lives can't be told: connect: %w%s", f.Name(), cause(err), advice(err))
 }
 
-func (f *file) dial() (*net.UnixConn, error) { return proxy.Dial(f.proc()) }
+// dial connects to it. A link, which no descriptor leads through, is followed by
+// its text.
+func (f *file) dial() (*net.UnixConn, error) {
+	if f.link() {
+		return proxy.Dial(f.target)
+	}
+	return proxy.Dial(f.proc())
+}
 
 // look opens what is at name; nil and no error where nothing is.
 func (p *Place) look(name string) (*file, error) {
@@ -178,6 +218,11 @@ func (f *file) identify() error {
 	f.mode, f.uid, f.gid = st.Mode, int(st.Uid), int(st.Gid)
 	f.dev, f.ino = st.Dev, st.Ino
 	var err error
+	if f.link() {
+		if f.target, err = readlink(int(f.Fd())); err != nil {
+			return err
+		}
+	}
 	f.generation, err = generation(int(f.Fd()))
 	return err
 }

@@ -8,7 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/grpc-tap/grpc-tap/internal/mirror"
+	"golang.org/x/sys/unix"
+
 	"github.com/grpc-tap/grpc-tap/internal/proxy"
 )
 
@@ -17,7 +18,8 @@ import (
 type relay struct {
 	cfg      Config
 	log      *slog.Logger
-	mirror   *mirror.Writer
+	taps     *proxy.Audience
+	door     *proxy.Door // nil: the tap started us
 	place    *Place
 	lock     *lock
 	progress *progress
@@ -34,21 +36,57 @@ type relay struct {
 	cleared   bool          // and nothing of ours is beside it
 	unheard   int           // looks since the guard last asked whether we accept
 	said      bool          // that it takes long
-	unguarded []time.Time   // when a guard died
+	began     time.Time
+	ready     bool // Config.Ready was told
+	successor chan *net.UnixConn
+	unguarded []time.Time // when a guard died
 
 	last     atomic.Pointer[taken] // by which servers are dialled, also when it is no longer held
 	guardPID atomic.Int32
 	probed   atomic.Bool // by the guard
 }
 
-// open prepares everything but the path itself.
-func (r *relay) open() (err error) {
+// newRelay prepares what a relay needs wherever it is.
+func newRelay(cfg Config) (r *relay, err error) {
+	if cfg.StateDir == "" {
+		cfg.StateDir = StateDir
+	}
+	r = &relay{cfg: cfg, log: cfg.Log.With("path", cfg.Path), began: time.Now(), noServer: make(chan struct{}, 1), successor: make(chan *net.UnixConn)}
+	if r.progress, err = newProgress(); err != nil {
+		return nil, err
+	}
+	r.engine = proxy.New(proxy.Options{
+		Dial:  r.dial,
+		Moved: r.progress.moved(),
+		Probe: r.guards,
+		Lost:  func() { signal(r.noServer) },
+	})
+	r.taps = proxy.NewAudience(r.engine, cfg.Path, cfg.Upstream, r.redial)
+	return r, nil
+}
+
+// redial is a tap's wish to decode a connection.
+func (r *relay) redial(number uint64) {
+	if !r.cfg.KeepClients {
+		r.engine.Redial(number)
+	}
+}
+
+// find opens the place, and sees whether it may be taken.
+func (r *relay) find() (err error) {
 	if err := errors.Join(Disabled(r.cfg.StateDir), Tripped(r.cfg.StateDir)); err != nil {
 		return err
 	}
-	if r.place, err = Open(r.cfg.Path); err != nil {
-		return err
+	if r.cfg.Upstream != "" {
+		r.place, err = OpenLink(r.cfg.Path, r.cfg.Upstream)
+	} else {
+		r.place, err = Open(r.cfg.Path)
 	}
+	return err
+}
+
+// claim makes the place ours, but for the path itself.
+func (r *relay) claim() error {
 	// Before the lock file is made: what must not be taken is not touched.
 	at, err := r.place.look(r.place.base)
 	if err != nil {
@@ -58,7 +96,7 @@ func (r *relay) open() (err error) {
 	if err := r.place.refuse(at); err != nil && at != nil {
 		return err
 	}
-	if r.lock, err = r.place.lock(); err != nil {
+	if r.lock, err = r.place.lock(r.cfg.Door); err != nil {
 		return err
 	}
 	switch result, err := r.place.Undo(true); {
@@ -67,19 +105,10 @@ func (r *relay) open() (err error) {
 	case result != NotTaken:
 		r.log.Warn("an earlier grpc-tap was killed here; " + outcome[result])
 	}
-	if r.progress, err = newProgress(); err != nil {
-		return err
+	r.away, r.cleared = time.Now(), true
+	if r.cfg.Upstream != "" {
+		return r.place.putLink()
 	}
-	if r.watch, err = r.place.watchName(); err != nil {
-		return err
-	}
-	r.engine = proxy.New(proxy.Options{
-		Dial:   r.dial,
-		Mirror: r.mirror,
-		Moved:  r.progress.moved(),
-		Probe:  r.guards,
-		Lost:   func() { signal(r.noServer) },
-	})
 	return nil
 }
 
@@ -107,9 +136,7 @@ func (r *relay) close() {
 		r.watch.close()
 	}
 	r.last.Load().close()
-	if r.progress != nil {
-		r.progress.close()
-	}
+	r.progress.close()
 	if r.place != nil {
 		r.place.Close()
 	}
@@ -130,24 +157,57 @@ func (r *relay) guards(pid uint32) bool {
 
 // take makes the path ours and serves it.
 func (r *relay) take(ctx context.Context) error {
-	t, err := r.place.take(ctx, func(t *taken) error { return r.ready(ctx, t) })
+	t, err := r.place.take(ctx, func(t *taken) error { return r.serve(ctx, t) })
 	if err != nil {
 		r.guard.say(sayReleased)
 		return err
 	}
+	r.hold(t)
+	return nil
+}
+
+// hold is when the path is ours.
+func (r *relay) hold(t *taken) {
 	r.held, r.said = true, false
-	if t.pid != 0 {
+	var upstream error
+	if r.cfg.Upstream != "" {
+		upstream = r.probe()
+	} else if t.pid != 0 {
+		var err error
 		if r.server, err = watchProcess(t.pid); err != nil {
 			signal(r.noServer) // it ended meanwhile, most likely
 		}
 	}
-	r.mirror.Serving(nil)
-	return nil
+	r.taps.Serving(upstream)
+	r.ready = true
+	if r.cfg.Ready != nil {
+		r.cfg.Ready("serving " + r.cfg.Path)
+	}
 }
 
-// ready is called when t listens, and before it is at the path: from then on
+// readyAnyway keeps nobody waiting, as for a node's boot, where no tap comes.
+func (r *relay) readyAnyway() {
+	if !r.ready && r.cfg.Ready != nil && time.Since(r.began) > patience {
+		r.ready = true
+		r.cfg.Ready("waiting for a tap and a server, to take over " + r.cfg.Path)
+	}
+}
+
+// probe asks whether the upstream answers, by a connection without a byte.
+func (r *relay) probe() error {
+	c, err := r.dial()
+	if errors.Is(err, unix.EAGAIN) {
+		return nil // it has more clients waiting than it takes: it is there
+	}
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+// serve is called when t listens, and before it is at the path: from then on
 // clients may come.
-func (r *relay) ready(ctx context.Context, t *taken) error {
+func (r *relay) serve(ctx context.Context, t *taken) error {
 	if err := r.guarded(ctx, t); err != nil {
 		return err
 	}

@@ -8,13 +8,13 @@ import (
 	"net"
 	"sync"
 	"time"
-
-	"github.com/grpc-tap/grpc-tap/internal/proxy"
 )
 
 // Config is what a relay that takes a path over is told.
 type Config struct {
-	Path string // of the socket in use
+	Path string // of the socket in use, or a path of our own
+	// Upstream: Path is our own, and a link to this wherever no relay serves it.
+	Upstream string
 	// Drain bounds how long connections may outlive a detach; 0: no bound.
 	Drain    time.Duration
 	StateDir string // "": StateDir
@@ -24,7 +24,19 @@ type Config struct {
 	KeepClients bool
 	// Unguarded: nobody restores the path if the relay is killed.
 	Unguarded bool
-	Log       *slog.Logger
+	// Guard is where a guard listens that is a service of its own; "": the relay
+	// starts one.
+	Guard string
+	// Door is the socket where taps come and go. "": the tap that started the
+	// relay is the only one, and its end is the relay's.
+	Door string
+	// Orphan is for how long a path with a Door is held though no tap reads; 0: for
+	// good.
+	Orphan time.Duration
+	// Ready is told once the path is served, or nobody should wait for that any
+	// longer, and what to show for it. May be nil.
+	Ready func(status string)
+	Log   *slog.Logger
 }
 
 const (
@@ -39,25 +51,53 @@ const (
 	lookEvery = time.Second
 )
 
-// Run takes cfg.Path over as soon as the tap says that it reads, and gives it
-// back when the tap closes its side or ctx is done. Meanwhile it follows the
-// server's restarts. It returns when the last connection has ended.
+// Run takes cfg.Path over as soon as a tap says that it reads, and gives it back
+// when ctx is done, or there is no tap any more. Meanwhile it follows the server's
+// restarts. It returns when the last connection has ended.
+//
+// conn leads to the tap that started us; nil where taps come by cfg.Door.
 func Run(ctx context.Context, cfg Config, conn *net.UnixConn) (err error) {
-	if cfg.StateDir == "" {
-		cfg.StateDir = StateDir
+	r, err := newRelay(cfg)
+	if err != nil {
+		return err
 	}
-	tap := proxy.NewTap(conn, 0)
-	defer tap.Close()
-	tap.Mirror.Hello(cfg.Path, "")
-	switch err := tap.AwaitReady(); {
+	defer r.close()
+	if conn == nil {
+		return r.stand(ctx)
+	}
+	tap, err := r.taps.Admit(conn)
+	switch {
 	case errors.Is(err, io.EOF):
 		return nil // the tap thought better of it
 	case err != nil:
 		return err
 	}
-	r := &relay{cfg: cfg, log: cfg.Log.With("path", cfg.Path), mirror: tap.Mirror, noServer: make(chan struct{}, 1)}
-	defer r.close()
-	if err := r.open(); err != nil {
+	var hearing sync.WaitGroup
+	defer hearing.Wait()
+	defer r.taps.Leave(tap)
+	attached, detach := context.WithCancel(ctx)
+	defer detach()
+	hearing.Go(func() { r.taps.Hear(tap); detach() })
+	if err := r.begin(ctx); err != nil {
+		return err
+	}
+	why := r.run(attached)
+	if why == "" && ctx.Err() != nil {
+		why = "the relay was told to end by a signal"
+	}
+	r.detach(why)
+	return nil
+}
+
+// begin takes the path, or fails.
+func (r *relay) begin(ctx context.Context) (err error) {
+	if err := r.find(); err != nil {
+		return err
+	}
+	if err := r.claim(); err != nil {
+		return err
+	}
+	if r.watch, err = r.place.watchName(); err != nil {
 		return err
 	}
 	err = r.take(ctx)
@@ -66,21 +106,7 @@ func Run(ctx context.Context, cfg Config, conn *net.UnixConn) (err error) {
 			err = r.take(ctx)
 		}
 	}
-	if err != nil {
-		return err
-	}
-	attached, detach := context.WithCancel(ctx)
-	defer detach()
-	var watching sync.WaitGroup
-	watching.Go(func() { tap.AwaitGone(); detach() })
-	defer watching.Wait()
-	defer tap.Close()
-	why := r.run(attached)
-	if why == "" && ctx.Err() != nil {
-		why = "the relay was told to end by a signal"
-	}
-	r.detach(why)
-	return nil
+	return err
 }
 
 // run keeps the path, or waits for it, until there is a reason to end: it
@@ -111,15 +137,22 @@ func (r *relay) run(ctx context.Context) (why string) {
 			server = true
 		case <-r.noServer:
 			server = true
+		case c := <-r.successor:
+			if r.handOver(c) {
+				return handedOver
+			}
+			continue
+		case <-r.taps.Changed():
 		case <-r.watch.C:
 			r.changed = time.Now()
 			rest.Reset(settle)
 		case <-tick.C:
-			if err := Disabled(r.cfg.StateDir); err != nil {
+			if err := errors.Join(Disabled(r.cfg.StateDir), r.orphaned()); err != nil {
 				return err.Error()
 			}
 			server = r.server == nil // whose end nothing else would tell
 			r.awaitProbe()
+			r.readyAnyway()
 		case <-rest.C:
 		}
 		if why := r.look(ctx, server); why != "" {
@@ -134,7 +167,7 @@ func (r *relay) look(ctx context.Context, server bool) (why string) {
 		return "its directory is gone"
 	}
 	if !r.held {
-		if time.Since(r.changed) >= settle {
+		if reads, _ := r.taps.Reading(); reads && time.Since(r.changed) >= settle {
 			r.retake(ctx)
 		}
 		return ""
@@ -185,7 +218,7 @@ func (r *relay) release(why string) {
 	r.held, r.away, r.changed, r.cleared = false, time.Now(), time.Now(), false
 	r.server.close()
 	r.server = nil
-	r.mirror.Away(why)
+	r.taps.Away(why)
 }
 
 // clear removes what lies beside a path that was released.

@@ -16,6 +16,8 @@ type Status struct {
 	// By is the pid of who has it; 0: nobody, it was killed. 1: it is not to be
 	// seen by whom.
 	By int
+	// Door is where taps come to it; "": none may.
+	Door string
 	// Left are files of ours beside the path, by path.
 	Left []string
 }
@@ -42,7 +44,7 @@ func Read(path string) (s Status, err error) {
 			s.Taken, s.Server = true, p.name(n)
 		}
 	}
-	s.By = p.Holder()
+	s.By, s.Door = p.Holder()
 	return s, nil
 }
 

@@ -41,15 +41,8 @@ func (p *Place) take(ctx context.Context, ready func(*taken) error) (_ *taken, e
 			t.close()
 		}
 	}()
-	if t.server, err = p.look(p.base); err != nil {
+	if err := t.meet(ctx); err != nil {
 		return nil, err
-	}
-	if err := p.refuse(t.server); err != nil {
-		return nil, err
-	}
-	// Before the directory is locked, since it may take its time.
-	if t.pid, err = t.server.greet(ctx, greetWithin); err != nil {
-		return nil, fmt.Errorf("%s: %w", p.path, err)
 	}
 	unlock, err := p.exclusive(ctx, true)
 	if err != nil {
@@ -66,6 +59,28 @@ func (p *Place) take(ctx context.Context, ready func(*taken) error) (_ *taken, e
 		return nil, err
 	}
 	return t, nil
+}
+
+// meet looks who is at the path. It is before the directory is locked, since it
+// may take its time.
+func (t *taken) meet(ctx context.Context) (err error) {
+	p := t.place
+	if p.upstream != "" {
+		if err := p.putLink(); err != nil {
+			return err
+		}
+		t.pid = p.upstreamPID()
+	}
+	if t.server, err = p.look(p.base); err != nil {
+		return err
+	}
+	if err := p.refuse(t.server); err != nil || p.upstream != "" {
+		return err
+	}
+	if t.pid, err = t.server.greet(ctx, greetWithin); err != nil {
+		return fmt.Errorf("%s: %w", p.path, err)
+	}
+	return nil
 }
 
 // bind makes our socket, under a name of its own, as the server's is.
@@ -87,7 +102,7 @@ func (t *taken) bind() error {
 	if t.ours == nil {
 		return fmt.Errorf("the socket bound beside it was removed by somebody")
 	}
-	if err := imitate(t.ours, t.server); err != nil {
+	if err := t.imitate(); err != nil {
 		_, _ = p.removeInPlace(first, t.ours.id)
 		return err
 	}
@@ -128,6 +143,14 @@ func (t *taken) exchange(ready func(*taken) error) error {
 		return fmt.Errorf("%s: %w", p.path, errChanged)
 	}
 	return nil
+}
+
+// imitate gives our socket the mode and owner of the server's.
+func (t *taken) imitate() error {
+	if t.place.upstream != "" {
+		return t.imitateUpstream()
+	}
+	return imitate(t.ours, t.server)
 }
 
 // close stops listening and forgets.
@@ -200,6 +223,9 @@ func (t *taken) state() (state, error) {
 
 // down says whether nobody listens any more where the server did.
 func (t *taken) down() bool {
+	if t.server.link() {
+		return false // a link has no server to follow
+	}
 	lives, err := t.server.alive()
 	return err == nil && !lives
 }
@@ -219,6 +245,9 @@ func (t *taken) isHeld() bool {
 func (t *taken) follow() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.place.upstream != "" {
+		return t.imitateUpstream()
+	}
 	had := *t.ours
 	if err := t.ours.identify(); err != nil {
 		return err
@@ -229,27 +258,31 @@ func (t *taken) follow() error {
 	return imitate(t.server, t.ours)
 }
 
-// tell has a guard hold what we hold.
-func (t *taken) tell(c *control) error {
+// say sends descriptors: the given ones, the listener, our socket, the server's.
+func (t *taken) say(c *control, k kind, text string, fds ...int) error {
 	raw, err := t.lis.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var said error
 	err = raw.Control(func(fd uintptr) {
-		said = c.say(sayTaken, t.name, int(fd), int(t.ours.Fd()), int(t.server.Fd()))
+		said = c.say(k, text, append(fds, int(fd), int(t.ours.Fd()), int(t.server.Fd()))...)
 	})
 	return errors.Join(err, said)
 }
 
-// receiveTaken is the guard's end of tell.
-func receiveTaken(p *Place, m message) (*taken, error) {
-	if len(m.fds) != 3 {
+// tell has a guard hold what we hold.
+func (t *taken) tell(c *control) error { return t.say(c, sayTaken, t.name) }
+
+// receiveTaken is the other end of say. It takes the descriptors over.
+func receiveTaken(p *Place, name string, fds []int) (*taken, error) {
+	if len(fds) != 3 {
+		m := message{fds: fds}
 		m.close()
-		return nil, fmt.Errorf("the control socket: %d descriptors instead of three", len(m.fds))
+		return nil, fmt.Errorf("the control socket: %d descriptors instead of three", len(fds))
 	}
-	t := &taken{place: p, name: m.text, ours: received(m.fds[1]), server: received(m.fds[2])}
-	f := os.NewFile(uintptr(m.fds[0]), "listener")
+	t := &taken{place: p, name: name, ours: received(fds[1]), server: received(fds[2])}
+	f := os.NewFile(uintptr(fds[0]), "listener")
 	defer f.Close()
 	lis, err := net.FileListener(f)
 	if err == nil {

@@ -236,21 +236,21 @@ func TestLock(t *testing.T) {
 	path := filepath.Join(shortDir(t), "s.sock")
 	grpcServer(t, path)
 	p := place(t, path)
-	l, err := p.lock()
+	l, err := p.lock("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if pid := p.Holder(); pid != os.Getpid() {
+	if pid, _ := p.Holder(); pid != os.Getpid() {
 		t.Errorf("held by %d, not %d", pid, os.Getpid())
 	}
-	if _, err := place(t, path).lock(); err == nil || !strings.Contains(err.Error(), "another grpc-tap is on it (pid ") {
+	if _, err := place(t, path).lock(""); err == nil || !strings.Contains(err.Error(), "another grpc-tap is on it (pid ") {
 		t.Errorf("a second lock: %v", err)
 	}
 	l.release()
-	if pid := p.Holder(); pid != 0 {
+	if pid, _ := p.Holder(); pid != 0 {
 		t.Errorf("released, and held by %d", pid)
 	}
-	again, err := p.lock()
+	again, err := p.lock("")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -105,7 +105,10 @@ func (u *undoing) step() (done bool, _ Result, _ error) {
 		return true, Cleaned, err
 	}
 	defer beside.close()
-	if !beside.socket() {
+	switch {
+	case beside.link():
+		return u.undoLink(beside)
+	case !beside.socket():
 		return true, NotTaken, nil // nobody's of ours
 	}
 	at, err := p.look(p.base)

@@ -16,7 +16,7 @@ import (
 // record makes of what the wire had what people are told.
 func (t *Tap) record(c *conn, k *codec.Call) *call.Record {
 	r := &call.Record{
-		Start: k.Start, DurationMS: float64(k.End.Sub(k.Start)) / 1e6, State: call.Done,
+		Start: t.wall.Of(k.Start), DurationMS: float64(k.End.Sub(k.Start)) / 1e6, State: call.Done,
 		Socket: t.hello.Listen,
 		Caller: call.Caller{PID: int(c.peers.ClientPID), Exe: c.peers.ClientExe},
 

@@ -36,6 +36,9 @@ type Config struct {
 	Serving func(h mirror.Hello, upstream string)
 	// Away is called when the relay has no path for a while, and why. May be nil.
 	Away func(h mirror.Hello, why string)
+	// Redial asks the relay to have a connection's client dial anew. May be nil:
+	// what can't be decoded stays so.
+	Redial func(conn uint64)
 	// NewDecoder is the test seam; nil: codec.NewConn.
 	NewDecoder func(ended func(*codec.Call)) Decoder
 }
@@ -59,15 +62,30 @@ type Stats struct {
 	Running     int // calls that had not ended
 	Connections uint64
 	Blind       uint64 // connections that were relayed but not decoded to their end
+	Old         uint64 // connections that were open before the tap came
 	Opaque      uint64 // connections that spoke no HTTP/2
 	Refused     uint64 // clients closed because the upstream did not answer
 	OverLimit   uint64 // calls not recorded because too many were open at once
 	// DroppedBytes were relayed, but did not fit the mirror's queue.
 	DroppedBytes uint64
-	// GaveUp counts decoders that ended early, by reason.
+	// GaveUp counts decoders that ended early, by reason. Add leaves it alone.
 	GaveUp map[string]uint64
 	// Remaining is the number of connections that outlived the detach.
 	Remaining int
+}
+
+// Add adds the counts of another tap.
+func (s *Stats) Add(o Stats) {
+	s.Calls += o.Calls
+	s.Running += o.Running
+	s.Connections += o.Connections
+	s.Blind += o.Blind
+	s.Old += o.Old
+	s.Opaque += o.Opaque
+	s.Refused += o.Refused
+	s.OverLimit += o.OverLimit
+	s.DroppedBytes += o.DroppedBytes
+	s.Remaining += o.Remaining
 }
 
 // Tap is one reader of a mirror. It is not safe for concurrent use.
@@ -81,6 +99,8 @@ type Tap struct {
 	stats     Stats
 	dropped   uint64 // of connections that are closed
 	noAnswers bool   // said that the upstream does not answer
+	wall      mirror.Wall
+	asked     map[uint32]asks // by process
 }
 
 // New makes a tap.
@@ -89,7 +109,7 @@ func New(cfg Config) *Tap {
 		cfg.PayloadBytes = 2048
 	}
 	t := &Tap{
-		cfg: cfg, log: cfg.Log, conns: map[uint64]*conn{},
+		cfg: cfg, log: cfg.Log, conns: map[uint64]*conn{}, asked: map[uint32]asks{},
 		buffers: codec.NewBuffers(keptBytes),
 		stats:   Stats{GaveUp: map[string]uint64{}},
 	}
@@ -107,10 +127,14 @@ func New(cfg Config) *Tap {
 // ErrRelayGone says that the mirror ended without a Detached: the relay died.
 var ErrRelayGone = errors.New("the relay is gone")
 
-// Run reads the mirror until the relay has detached. It returns ErrRelayGone,
-// wrapped, where the stream ends before.
-//
-// Calls that are open then were cut with the relay: they are told as lost.
+// ErrOver says that the relay goes on without this tap, which has left or reads no
+// more since another does. Calls that are open then are not told.
+var ErrOver = errors.New("the relay goes on without this tap")
+
+// Run reads the mirror until the relay has detached, and may be called again then:
+// the connections that remain are mirrored to their end. It returns ErrRelayGone
+// where the stream ends before. Calls that are open then were cut with the relay:
+// they are told as lost.
 func (t *Tap) Run(r *mirror.Reader, h mirror.Hello) error {
 	t.hello = h
 	var last time.Time
@@ -138,6 +162,8 @@ func (t *Tap) Run(r *mirror.Reader, h mirror.Hello) error {
 		case e.Kind == mirror.KindDetached:
 			t.stats.Remaining = int(e.Count)
 			return nil
+		case e.Kind == mirror.KindOver:
+			return ErrOver
 		case e.Kind == mirror.KindMissed:
 			t.missed(&e)
 		default:
@@ -166,8 +192,12 @@ func (t *Tap) Stats() Stats {
 }
 
 func (t *Tap) event(e *mirror.Event) {
-	if e.Kind == mirror.KindOpen {
+	switch e.Kind {
+	case mirror.KindOpen:
 		t.open(e)
+		return
+	case mirror.KindOld:
+		t.old(e)
 		return
 	}
 	c := t.conns[e.Conn]
@@ -186,6 +216,7 @@ func (t *Tap) event(e *mirror.Event) {
 	case mirror.KindBlind:
 		c.dropped = e.Totals.Dropped
 		t.giveUp(c, e.At, overflow)
+		t.resync(c, e.At)
 	case mirror.KindClose:
 		t.close(c, e)
 	}
@@ -206,6 +237,58 @@ func (t *Tap) open(e *mirror.Event) {
 	c.decoder = t.cfg.NewDecoder(func(k *codec.Call) { t.finished(c, k) })
 	t.conns[e.Conn] = c
 	t.stats.Connections++
+}
+
+// old is of a connection whose beginning nobody has seen.
+func (t *Tap) old(e *mirror.Event) {
+	t.open(e)
+	t.stats.Old++
+	c := t.conns[e.Conn]
+	c.gaveUp = true
+	t.log.Info("a connection is older than this tap: it is relayed, but its calls are not seen until the client dials anew",
+		"connection", c.id, "caller", filepath.Base(c.peers.ClientExe), "pid", c.peers.ClientPID)
+	t.redial(c)
+}
+
+// A process is asked to dial anew at most so often within askWithin because its
+// connections did not fit the queue, for the next may not either. The kubelet has
+// two to a runtime.
+const (
+	askAtMost = 4
+	askWithin = time.Minute
+	maxAsked  = 1024 // processes remembered
+)
+
+// asks are how often a process was asked since first.
+type asks struct {
+	first time.Time
+	n     int
+}
+
+// resync has a connection that went blind dialled anew, now or at a later event of
+// its blindness, which comes again while bytes pass.
+func (t *Tap) resync(c *conn, at time.Time) {
+	pid := c.peers.ClientPID
+	a := t.asked[pid]
+	if at.Sub(a.first) > askWithin {
+		a = asks{first: at}
+	}
+	if c.asked || a.n == askAtMost {
+		return
+	}
+	if len(t.asked) == maxAsked {
+		clear(t.asked)
+	}
+	a.n++
+	t.asked[pid] = a
+	c.asked = true
+	t.redial(c)
+}
+
+func (t *Tap) redial(c *conn) {
+	if t.cfg.Redial != nil {
+		t.cfg.Redial(c.id)
+	}
 }
 
 func (t *Tap) close(c *conn, e *mirror.Event) {
@@ -232,6 +315,7 @@ type conn struct {
 	peers   mirror.Peers
 	decoder Decoder
 	gaveUp  bool
+	asked   bool // its client, to dial anew
 	dropped uint64
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -87,7 +88,7 @@ func newSpine(t *testing.T, decoder func(func(*codec.Call)) Decoder) *spine {
 	go func() {
 		r, h, err := mirror.NewReader(ahead)
 		if err == nil {
-			err = mirror.Ready(ours)
+			err = mirror.Ready(ours, mirror.Read)
 		}
 		if err == nil {
 			err = s.tap.Run(r, h)
@@ -288,7 +289,7 @@ func TestARelayThatDiesIsSaid(t *testing.T) {
 	var stream bytes.Buffer
 	w := mirror.NewWriter(mirror.DefaultQueue)
 	w.Hello("/a", "/b")
-	w.Open(mirror.Peers{}).Chunk(mirror.FromClient, []byte("x"))
+	w.Open(1, mirror.Peers{}).Chunk(mirror.FromClient, []byte("x"))
 	done := make(chan struct{})
 	close(done)
 	must(t, w.WriteTo(&stream, done))
@@ -367,5 +368,57 @@ func TestPaths(t *testing.T) {
 		if got := fmt.Sprintf("%s %s", s, m); got != want {
 			t.Errorf("%q: %q", path, got)
 		}
+	}
+}
+
+// What can't be decoded is asked for, so that it is dialled anew: each old
+// connection once, and one that went blind as often as its process may be asked.
+func TestAsksForWhatItCannotDecode(t *testing.T) {
+	var asked []uint64
+	tap := New(Config{
+		Log: slog.New(slog.DiscardHandler), NewDecoder: func(func(*codec.Call)) Decoder { return &closable{} },
+		Redial: func(c uint64) { asked = append(asked, c) },
+	})
+	at := time.Unix(1000, 0)
+	tap.event(&mirror.Event{Kind: mirror.KindOld, Conn: 1, At: at, Peers: mirror.Peers{ClientPID: 7}})
+	blind := func(conn uint64, at time.Time) {
+		tap.event(&mirror.Event{Kind: mirror.KindBlind, Conn: conn, At: at})
+	}
+	for conn := uint64(2); conn < 2+askAtMost+1; conn++ {
+		tap.event(&mirror.Event{Kind: mirror.KindOpen, Conn: conn, At: at, Peers: mirror.Peers{ClientPID: 7}})
+		blind(conn, at)
+		blind(conn, at)
+	}
+	if want := []uint64{1, 2, 3, 4, 5}; !slices.Equal(asked, want) {
+		t.Errorf("asked for %v, not %v", asked, want)
+	}
+	blind(6, at.Add(askWithin+1))
+	if len(asked) != 6 || asked[5] != 6 {
+		t.Errorf("the one that had to wait is not asked for: %v", asked)
+	}
+	if st := tap.Stats(); st.Old != 1 || st.Blind != askAtMost+1 || st.Connections != askAtMost+2 {
+		t.Errorf("stats %+v", st)
+	}
+}
+
+// A tap that another takes the place of ends without inventing how its calls end.
+func TestAnotherTapReads(t *testing.T) {
+	var stream bytes.Buffer
+	w := mirror.NewWriter(mirror.DefaultQueue)
+	w.Hello("/a", "/b")
+	w.Open(1, mirror.Peers{}).Chunk(mirror.FromClient, []byte("x"))
+	w.Over()
+	done := make(chan struct{})
+	close(done)
+	must(t, w.WriteTo(&stream, done))
+	r, h, err := mirror.NewReader(&stream)
+	must(t, err)
+	d := &closable{}
+	cfg := Config{Log: slog.New(slog.DiscardHandler), NewDecoder: func(func(*codec.Call)) Decoder { return d }}
+	if err := New(cfg).Run(r, h); !errors.Is(err, ErrOver) {
+		t.Errorf("error %v", err)
+	}
+	if !d.closed.IsZero() {
+		t.Error("its calls are told as lost")
 	}
 }

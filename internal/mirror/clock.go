@@ -1,0 +1,47 @@
+package mirror
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// clock tells CLOCK_MONOTONIC, which every process of the machine shares, as
+// nanoseconds since the epoch. The day is for the tap to add: a relay that stands
+// for months sees its wall clock set, most likely soon after boot, and a call that
+// runs meanwhile must not seem to end before it began.
+type clock struct {
+	base time.Time // when it was made, with Go's own monotonic reading
+	at   time.Time // what CLOCK_MONOTONIC said then
+}
+
+func newClock() clock { return clock{base: time.Now(), at: monotonic()} }
+
+// now costs no system call, as clock_gettime(2) by x/sys would.
+func (c clock) now() time.Time { return c.at.Add(time.Since(c.base)) }
+
+// of translates a time of this process, which has Go's monotonic reading.
+func (c clock) of(t time.Time) time.Time { return c.at.Add(t.Sub(c.base)) }
+
+func monotonic() time.Time {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // fails for clocks that there aren't
+	return time.Unix(0, ts.Nano())
+}
+
+// Wall adds the day: it is the tap's, who reads on the same machine. Its zero
+// value is ready. Not safe for concurrent use.
+type Wall struct{ offset time.Duration }
+
+// jitter is how far the two clocks may seem apart without either having been set:
+// it must not show between two calls.
+const jitter = time.Millisecond
+
+// Of is the wall clock's time of an event's, as that clock stands now.
+func (w *Wall) Of(at time.Time) time.Time {
+	now := time.Now().Round(0).Sub(monotonic())
+	if (now - w.offset).Abs() > jitter {
+		w.offset = now
+	}
+	return at.Add(w.offset)
+}
