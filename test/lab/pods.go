@@ -1,0 +1,123 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"time"
+
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Pod is a static pod of one container.
+type Pod struct {
+	Name        string // of the manifest; the kubelet adds the node's
+	Image       string // empty: BusyboxImage
+	HostNetwork bool   // the lab's network namespace, and not one from CNI
+}
+
+// FullName is what the kubelet calls a static pod, in the namespace "default".
+func (p Pod) FullName() string { return p.Name + "-" + node }
+
+// ContainerName is the name of a static pod's container.
+const ContainerName = "main"
+
+// manifest is the pod as the kubelet reads it: JSON will do for YAML.
+func (p Pod) manifest() ([]byte, error) {
+	if p.Image == "" {
+		p.Image = BusyboxImage
+	}
+	type object = map[string]any
+	return json.Marshal(object{
+		"apiVersion": "v1",
+		"kind":       "Pod",
+		"metadata":   object{"name": p.Name, "namespace": "default"},
+		"spec": object{
+			"hostNetwork":                   p.HostNetwork,
+			"terminationGracePeriodSeconds": 2,
+			"containers": []any{object{
+				"name": ContainerName, "image": p.Image,
+				"command": []string{"sh", "-c", "trap exit TERM; while :; do sleep 0.1; done"},
+			}},
+		},
+	})
+}
+
+// Put gives the kubelet a static pod to run. The file appears whole: it may be
+// read at once.
+func (k *Kubelet) Put(p Pod) {
+	k.lab.t.Helper()
+	manifest, err := p.manifest()
+	if err == nil {
+		err = os.Rename(k.lab.Write("kubelet/manifest", string(manifest)), k.manifestPath(p))
+	}
+	if err != nil {
+		k.lab.t.Fatalf("lab: put static pod %s: %v", p.Name, err)
+	}
+}
+
+// Remove takes a static pod away.
+func (k *Kubelet) Remove(p Pod) {
+	k.lab.t.Helper()
+	if err := os.Remove(k.manifestPath(p)); err != nil {
+		k.lab.t.Fatalf("lab: remove static pod %s: %v", p.Name, err)
+	}
+}
+
+func (k *Kubelet) manifestPath(p Pod) string {
+	return k.lab.Path("kubelet/manifests", p.Name+".yaml")
+}
+
+// podTime is how long a pod may take to run, or to be gone, on a busy machine.
+const podTime = 90 * time.Second
+
+// Running waits until a pod runs, by containerd's own word, and returns the ids
+// of its sandbox and its container.
+func (k *Kubelet) Running(p Pod) (sandbox, container string) {
+	k.lab.t.Helper()
+	k.Until("pod "+p.FullName()+" runs", podTime, func() bool {
+		sandboxes, containers := k.alive(p)
+		if len(sandboxes) != 1 || len(containers) != 1 {
+			return false
+		}
+		sandbox, container = sandboxes[0], containers[0]
+		return true
+	})
+	return sandbox, container
+}
+
+// Gone waits until nothing of a pod runs, by containerd's own word.
+func (k *Kubelet) Gone(p Pod) {
+	k.lab.t.Helper()
+	k.Until("pod "+p.FullName()+" is gone", podTime, func() bool {
+		sandboxes, containers := k.alive(p)
+		return len(sandboxes)+len(containers) == 0
+	})
+}
+
+// alive are the sandboxes and the containers of a pod that run.
+func (k *Kubelet) alive(p Pod) (sandboxes, containers []string) {
+	k.lab.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), podTime)
+	defer cancel()
+	ofPod := map[string]string{"io.kubernetes.pod.name": p.FullName()}
+	ss, err := k.cri.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{
+		State: &cri.PodSandboxStateValue{State: cri.PodSandboxState_SANDBOX_READY}, LabelSelector: ofPod,
+	}})
+	if err != nil {
+		k.lab.t.Fatalf("lab: ask containerd for pod %s: %v", p.FullName(), err)
+	}
+	cs, err := k.cri.ListContainers(ctx, &cri.ListContainersRequest{Filter: &cri.ContainerFilter{
+		State: &cri.ContainerStateValue{State: cri.ContainerState_CONTAINER_RUNNING}, LabelSelector: ofPod,
+	}})
+	if err != nil {
+		k.lab.t.Fatalf("lab: ask containerd for pod %s: %v", p.FullName(), err)
+	}
+	for _, s := range ss.GetItems() {
+		sandboxes = append(sandboxes, s.GetId())
+	}
+	for _, c := range cs.GetContainers() {
+		containers = append(containers, c.GetId())
+	}
+	return sandboxes, containers
+}
