@@ -1,7 +1,8 @@
 # make            build bin/grpc-tap
 # make demo       a fake node behind grpc-tap, one scene
 # make test       everything that CI runs (as root: against a real containerd too)
-# make e2e        the long ones: critest against containerd 2.x, directly and through grpc-tap
+# make e2e        the long ones: critest against containerd 2.x and a real kubelet with
+#                 static pods, both directly and through grpc-tap
 # make bench      what it costs, beside direct, a plain relay, a grpc-go proxy and socat:
 #                 writes docs/benchmarks.md
 # make soak       attach and detach 1,000 times, kill the relay 300 times, restart
@@ -34,7 +35,7 @@ deps:
 lint:
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }
 	go vet ./...
-	go vet -tags critest,long ./test/...
+	go vet -tags critest,kubelet,long ./test/...
 	$(TOOL) staticcheck ./...
 
 # All but the end-to-end tests, with the race detector.
@@ -50,6 +51,7 @@ real:
 
 e2e: deps
 	sh test/lab/critest.sh
+	sh test/lab/kubelet.sh
 
 bench: bin/grpc-tap
 	go run ./bench
