@@ -115,7 +115,7 @@ func TestFailOpenReplaced(t *testing.T) {
 	n := newFakeNode(t)
 	w := swap(t, n.cri)
 	s := w.stand()
-	p := s.tap()
+	p := s.tap("--method", "Status") // all would be gigabytes
 	l := runtimeTraffic(t, w.path)
 	faithful(t, l, w.path)
 	for range rounds(3, 100) {

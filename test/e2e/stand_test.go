@@ -169,7 +169,7 @@ func TestStandTapKilled(t *testing.T) {
 func TestStandRelayReplaced(t *testing.T) {
 	onServers(t, func(t *testing.T, sv served) {
 		s := stand(t, sv.path)
-		p := s.tap()
+		p := s.tap("--method", "Status") // all would be gigabytes
 		l := runtimeTraffic(t, sv.path)
 		faithful(t, l, sv.path)
 		decodedAgain(p, time.Now())
