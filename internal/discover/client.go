@@ -17,29 +17,18 @@ import (
 func Clients(path string) ([]Process, error) { return Config{}.clients(path) }
 
 func (c Config) clients(path string) ([]Process, error) {
-	path, err := filepath.EvalSymlinks(path)
-	if err != nil {
+	socks, err := c.boundAt(path)
+	if socks == nil && err != nil {
 		return nil, err
 	}
-	file, err := openSocket(path, readMounts())
-	if err != nil {
-		return nil, err
-	}
-	defer file.close()
 	theirs := map[uint32]bool{}
-	err = c.eachNamespace(func(socks []sock) bool {
-		for _, s := range socks {
-			if s.bound != file.bound {
-				continue
-			}
-			for _, ino := range append(s.waiting, s.peer) {
-				if ino != 0 {
-					theirs[ino] = true
-				}
+	for _, s := range socks {
+		for _, ino := range append(s.waiting, s.peer) {
+			if ino != 0 {
+				theirs[ino] = true
 			}
 		}
-		return true
-	})
+	}
 	held, complete := holders(theirs)
 	if n := len(theirs) - len(held); n > 0 && !complete { // else they have hung up meanwhile
 		err = errors.Join(err, fmt.Errorf("the processes of %d of its connections could not be looked into; run as root", n))
@@ -52,4 +41,28 @@ func (c Config) clients(path string) ([]Process, error) {
 		pids = append(pids, by...)
 	}
 	return processes(pids), err
+}
+
+// boundAt are the sockets that are bound to the file at path: the server's
+// listener, and its ends of the connections to it. Beside an error: those that
+// were seen.
+func (c Config) boundAt(path string) (bound []sock, err error) {
+	if path, err = filepath.EvalSymlinks(path); err != nil {
+		return nil, err
+	}
+	file, err := openSocket(path, readMounts())
+	if err != nil {
+		return nil, err
+	}
+	defer file.close()
+	bound = []sock{}
+	err = c.eachNamespace(func(socks []sock) bool {
+		for _, s := range socks {
+			if s.bound == file.bound {
+				bound = append(bound, s)
+			}
+		}
+		return true
+	})
+	return bound, err
 }

@@ -12,7 +12,10 @@ import (
 // sock is a stream socket as the kernel tells of it: one that listens, or that
 // is connected.
 type sock struct {
-	ino     uint32
+	ino uint32
+	// cookie is the kernel's own number for it, which no other socket has until
+	// the next boot.
+	cookie  uint64
 	listens bool
 	// bound is the file that the socket was bound to, zero if to none. One that
 	// accept(2) returned has that of its listener, wherever it was renamed to.
@@ -77,6 +80,7 @@ func decode(b []byte) (s sock, ok bool) {
 		return sock{}, false
 	}
 	s.listens, s.ino = b[2] == listen, binary.NativeEndian.Uint32(b[4:])
+	s.cookie = uint64(binary.NativeEndian.Uint32(b[8:])) | uint64(binary.NativeEndian.Uint32(b[12:]))<<32
 	attrs, err := netlink.NewAttributeDecoder(b[messageSize:])
 	if err != nil {
 		return sock{}, false
