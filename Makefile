@@ -6,7 +6,8 @@
 # make bench      what it costs, beside direct, a plain relay, a grpc-go proxy and socat:
 #                 writes docs/benchmarks.md
 # make soak       attach and detach 1,000 times, kill the relay 300 times, restart
-#                 containerd 100 times, under traffic: docs/operations.md has the result
+#                 containerd 100 times, move 200 older clients, under traffic:
+#                 docs/operations.md has the result
 # make hang       an NFS mount that hangs for 125 s, through the CSI driver and grpc-tap
 # make fuzz       each fuzz target for FUZZTIME
 # make vuln       known vulnerabilities of what we link (asks the vulnerability database)
@@ -57,7 +58,7 @@ bench: bin/grpc-tap
 	go run ./bench
 
 soak: deps
-	SOAK=1 go test -count=1 -v -timeout 90m -run '^TestAttach(Cycles|RelayKilled|RelayKilledAtRest|CgroupKilled|ServerReplaced|ContainerdRestarts|DriverRestarts)$$' ./test/e2e
+	SOAK=1 go test -count=1 -v -timeout 150m -run '^TestAttach(Cycles|RelayKilled|RelayKilledAtRest|CgroupKilled|ServerReplaced|ContainerdRestarts|DriverRestarts|Live.*)$$' ./test/e2e
 
 hang: deps
 	go test -tags long -count=1 -v -timeout 5m -run '^TestCSIMountHangs$$' ./test/e2e

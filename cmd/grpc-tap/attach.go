@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/grpc-tap/grpc-tap/internal/discover"
+	"github.com/grpc-tap/grpc-tap/internal/proxy"
 	"github.com/grpc-tap/grpc-tap/internal/takeover"
 )
 
@@ -36,7 +37,9 @@ plugins_registry, whose directories the kubelet watches; a path there needs
 
 A client that is connected already is seen once it dials anew. attach says who
 that is: the kubelet does so for each call to a CSI driver, and to the runtime
-when it is restarted.
+when it is restarted. --live-attach has it do so: at a moment when the runtime is
+at rest, one GOAWAY frame is written to the client in its place. It loses no
+call; where it is not certain to be safe it is not done, and attach says why.
 
 Where a relay stands by itself on a path, as a service (grpc-tap relay --mirror),
 attach takes nothing over: it reads there until it ends, in the place of whoever
@@ -63,6 +66,9 @@ ends every takeover on the node, and allows none while it is there.`,
 			for _, found := range paths {
 				s.paths = append(s.paths, a.endpoint(found))
 			}
+			if a.live {
+				s.meanwhile = a.moveClients(paths)
+			}
 			ctx := c.Context()
 			if a.length > 0 {
 				var cancel context.CancelFunc
@@ -74,6 +80,7 @@ ends every takeover on the node, and allows none while it is there.`,
 	}
 	f := c.Flags()
 	f.DurationVar(&a.length, "for", 0, "give the sockets back after this `DURATION`, such as 10m (0: on Ctrl-C)")
+	f.BoolVar(&a.live, "live-attach", false, "have clients that are connected already dial anew, at a moment when that can't hurt")
 	f.BoolVar(&a.force, "force", false, "take over paths in device-plugins or plugins_registry too, if they are named")
 	f.BoolVar(&a.join, "join", false, "only be the tap of relays that stand by themselves at the paths given, and wait for such; take nothing over")
 	f.DurationVar(&a.take.Drain, "drain", 0, "cut off connections that remain this long after the end (0: let them end by themselves)")
@@ -90,6 +97,7 @@ type attach struct {
 	length time.Duration
 	force  bool
 	join   bool
+	live   bool
 	stderr io.Writer
 }
 
@@ -102,7 +110,7 @@ func (a *attach) endpoint(found discover.Socket) endpoint {
 	one := a.take
 	one.Path, one.KeepClients = found.Path, found.Kind == discover.CSI
 	e := taking(one)
-	e.unseen = unseen(found.Path)
+	e.unseen = a.unseen(found)
 	return e
 }
 
@@ -247,17 +255,28 @@ func (a *attach) whatThereIs(node []discover.Socket) string {
 }
 
 // unseen says which clients are connected past us.
-func unseen(path string) string {
-	clients, err := discover.Clients(path) // beside an error: those that were seen
+func (a *attach) unseen(s discover.Socket) string {
+	clients, err := discover.Clients(s.Path) // beside an error: those that were seen
 	var names []string
+	movable := false
 	for _, c := range clients {
-		names = append(names, fmt.Sprintf("%s (pid %d)", filepath.Base(cmp.Or(c.Exe, "a process")), c.PID))
+		names = append(names, called(c))
+		movable = movable || s.Kind != discover.CSI && !proxy.Keeps(c.Exe)
 	}
-	switch {
+	switch all := strings.Join(names, ", "); {
+	case len(names) > 0 && movable && a.live:
+		return "connected already, and asked to dial anew as soon as that can't hurt: " + all
+	case len(names) > 0 && movable:
+		return "connected already, and not seen until they dial anew, as when they are restarted, or with --live-attach: " + all
 	case len(names) > 0:
-		return "connected already, and not seen until they dial anew, as when they are restarted: " + strings.Join(names, ", ")
+		return "connected already, and not seen until they dial anew, as when they are restarted: " + all
 	case err != nil && os.Geteuid() != 0:
 		return "who is connected already, and is not seen until it dials anew, can't be told; run as root"
 	}
 	return ""
+}
+
+// called is a process in a person's words.
+func called(p discover.Process) string {
+	return fmt.Sprintf("%s (pid %d)", filepath.Base(cmp.Or(p.Exe, "a process")), p.PID)
 }

@@ -99,6 +99,12 @@ func watchEvents(t testing.TB, path, method string) *openStream {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return watchOn(t, conn, method)
+}
+
+// watchOn opens a stream on a connection that is there.
+func watchOn(t testing.TB, conn *grpc.ClientConn, method string) *openStream {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &openStream{conn: conn, cancel: cancel, ended: make(chan error, 1)}
 	t.Cleanup(s.hangUp)

@@ -40,7 +40,7 @@ func main() {
 	}
 }
 
-var errUsage = errors.New(`usage: fakecri serve [--cri PATH] [--csi PATH] [--scene]
+var errUsage = errors.New(`usage: fakecri serve [--cri PATH] [--csi PATH] [--pods N] [--scene]
        fakecri kubelet --cri PATH [--csi PATH] [--for DURATION] [--polls-per-second N]`)
 
 func run(ctx context.Context, args []string, stderr io.Writer) error {
@@ -53,6 +53,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	csiPath := flags.String("csi", "", "socket `path` of the CSI driver")
 	switch args[0] {
 	case "serve":
+		pods := flags.Int("pods", 0, "how many pods the runtime has at the start, of about 2 KB each in a list")
 		scene := flags.Bool("scene", false, "take a real runtime's time, and let each pod's first two NodePublishVolume calls fail as an NFS mount does")
 		if err := parse(flags, args[1:]); err != nil {
 			return err
@@ -60,7 +61,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 		if *criPath == "" && *csiPath == "" {
 			return fmt.Errorf("serve: neither --cri nor --csi\n%w", errUsage)
 		}
-		return serve(ctx, *criPath, *csiPath, *scene, stderr)
+		return serve(ctx, *criPath, *csiPath, *pods, *scene, stderr)
 	case "kubelet":
 		d := flags.Duration("for", 10*time.Second, "how long to play scenes and poll")
 		polls := flags.Float64("polls-per-second", 1, "rounds of Version, Status, ListPodSandbox, ListContainers, ImageFsInfo a second")
@@ -89,9 +90,10 @@ func parse(flags *flag.FlagSet, args []string) error {
 	return nil
 }
 
-func serve(ctx context.Context, criPath, csiPath string, scene bool, stderr io.Writer) error {
+func serve(ctx context.Context, criPath, csiPath string, pods int, scene bool, stderr io.Writer) error {
 	if criPath != "" {
 		rt := fakecri.NewRuntime()
+		rt.AddPods(pods)
 		if scene {
 			rt.ScriptScene()
 		}

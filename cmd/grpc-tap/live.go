@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/grpc-tap/grpc-tap/internal/discover"
+	"github.com/grpc-tap/grpc-tap/internal/takeover"
+)
+
+// moveClients has the clients of each path dial anew that were connected before
+// it was taken. It returns with the session: all that can go wrong is said, and
+// none of it ends the session. A CSI driver's clients are left alone: the kubelet
+// dials for each call, and the others may exit.
+func (a *attach) moveClients(paths []discover.Socket) func(context.Context) error {
+	return func(ctx context.Context) error {
+		var moving sync.WaitGroup
+		for _, s := range paths {
+			if s.Kind != discover.CSI {
+				moving.Go(func() {
+					for _, line := range a.move(ctx, s.Path) {
+						fmt.Fprintf(a.stderr, "grpc-tap: %s: %s\n", s.Path, line)
+					}
+				})
+			}
+		}
+		moving.Wait()
+		<-ctx.Done()
+		return nil
+	}
+}
+
+// atOnce is how many connections of one path are waited for at a time.
+const atOnce = 4
+
+// move moves one path's clients, and says in lines what became of them.
+func (a *attach) move(ctx context.Context, path string) []string {
+	older, err := olderThanUs(path)
+	if err != nil {
+		err = fmt.Errorf("not all clients can be asked to dial anew: %w", err)
+	}
+	if len(older) == 0 {
+		return said(err)
+	}
+	mover, merr := takeover.NewMover(path, a.take.StateDir)
+	if merr != nil {
+		return said(fmt.Errorf("no client is asked to dial anew: %w", merr))
+	}
+	defer mover.Close()
+	seen := time.Now()
+	errs := make([]error, len(older))
+	places := make(chan struct{}, atOnce)
+	var moving sync.WaitGroup
+	for i, c := range older {
+		moving.Go(func() {
+			places <- struct{}{}
+			errs[i] = sendOff(ctx, mover, c, seen)
+			<-places
+		})
+	}
+	moving.Wait()
+	return append(outcomes(older, errs), said(err)...)
+}
+
+func said(err error) []string {
+	if err == nil {
+		return nil
+	}
+	return []string{err.Error()}
+}
+
+// olderThanUs are the connections past our relay, to the server's own socket
+// beside the path. Those of our own processes are not: the relay's, its guard's.
+func olderThanUs(path string) ([]discover.Connection, error) {
+	st, err := takeover.Read(path)
+	if err != nil || !st.Taken {
+		return nil, err
+	}
+	file, err := os.Lstat(st.Server)
+	if err != nil {
+		return nil, err
+	}
+	if file.Mode()&os.ModeSymlink != 0 { // --fail-open
+		return nil, errors.New("it was a link to the server's own path, and who came by it can't be told from who dials that; restart the client")
+	}
+	all, err := discover.Connections(st.Server)
+	self, _ := os.Executable()
+	ours := func(p discover.Process) bool { return p.PID == st.By || p.Exe == self }
+	return slices.DeleteFunc(all, func(c discover.Connection) bool {
+		return slices.ContainsFunc(c.Clients, ours)
+	}), err
+}
+
+func sendOff(ctx context.Context, m *takeover.Mover, c discover.Connection, seen time.Time) error {
+	switch len(c.Servers) {
+	case 0:
+		return errors.New("its server's process can't be seen; run grpc-tap as root with CAP_SYS_PTRACE, in the host's pid namespace (hostPID: true; docker --pid host), or restart the client")
+	case 1:
+	default:
+		return errors.New("several processes hold its server's end, and any of them may be writing; restart the client")
+	}
+	older := takeover.Older{Server: c.Servers[0].PID, Inode: c.Inode, Cookie: c.Cookie, Seen: seen}
+	for _, p := range c.Clients {
+		older.Clients = append(older.Clients, p.Exe)
+	}
+	return m.SendOff(ctx, older)
+}
+
+// outcomes are lines: one for all that were moved, and one for each reason why
+// others were not. Those that have ended by themselves need none.
+func outcomes(all []discover.Connection, errs []error) (lines []string) {
+	who := map[string][]string{}
+	var reasons []string
+	for i, c := range all {
+		if errors.Is(errs[i], takeover.ErrGone) || errors.Is(errs[i], context.Canceled) || errors.Is(errs[i], context.DeadlineExceeded) {
+			continue
+		}
+		reason := ""
+		if errs[i] != nil {
+			reason = errs[i].Error()
+		}
+		if who[reason] == nil {
+			reasons = append(reasons, reason)
+		}
+		who[reason] = append(who[reason], clientsOf(c))
+	}
+	slices.Sort(reasons)
+	for _, reason := range reasons {
+		n, names := plural(uint64(len(who[reason])), "connection"), counted(who[reason])
+		if reason == "" {
+			lines = append(lines, fmt.Sprintf("%s moved, and seen from the next call on: %s", n, names))
+		} else {
+			lines = append(lines, fmt.Sprintf("%s not moved, and not seen: %s: %s", n, names, reason))
+		}
+	}
+	return lines
+}
+
+func clientsOf(c discover.Connection) string {
+	var names []string
+	for _, p := range c.Clients {
+		names = append(names, called(p))
+	}
+	if len(names) == 0 {
+		return "somebody unknown"
+	}
+	return strings.Join(names, " with ")
+}
+
+// counted names each once, with how often it is there.
+func counted(names []string) string {
+	slices.Sort(names)
+	var out []string
+	for len(names) > 0 {
+		n := 1
+		for n < len(names) && names[n] == names[0] {
+			n++
+		}
+		name := names[0]
+		if n > 1 {
+			name = fmt.Sprintf("%s ×%d", name, n)
+		}
+		out, names = append(out, name), names[n:]
+	}
+	return strings.Join(out, ", ")
+}
