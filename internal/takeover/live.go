@@ -110,7 +110,7 @@ func (m *Mover) SendOff(ctx context.Context, c Older) error {
 		return errors.New("it was sent off by an earlier session, and has old calls that run; it is seen when they have ended")
 	}
 	if err := m.suits(ctx, c.Server); err != nil {
-		return err
+		return cmp.Or(ctx.Err(), err)
 	}
 	e, err := openEnd(c)
 	if err != nil {

@@ -97,34 +97,38 @@ func declines(t *testing.T, s served, l *load) {
 	t.Logf("%d calls, none failed", l.done.Load())
 }
 
-// TestAttachLiveLargeMessages is of clients that get messages of 1 and 4 MiB, one
-// after the other.
-func TestAttachLiveLargeMessages(t *testing.T) {
+// TestAttachLiveBusy is of clients that call without a pause, for messages of 1
+// and 4 MiB or for small ones.
+func TestAttachLiveBusy(t *testing.T) {
 	needRoot(t, "pidfd_getfd")
-	for name, pods := range map[string]int{"1 MiB": 650, "4 MiB": 2600} {
-		t.Run(name, func(t *testing.T) {
-			s := fakeProcess(t, pods)
-			l := newLoad(t)
-			l.lists(s.path)
-			l.lists(s.path)
+	fakes := func(pods int, add func(l *load, path string)) func(*testing.T) {
+		return func(t *testing.T) {
+			s, l := fakeProcess(t, pods), newLoad(t)
+			add(l, s.path)
 			declines(t, s, l)
+		}
+	}
+	containerd := func(add func(l *load, r *lab.Runtime)) func(*testing.T) {
+		return func(t *testing.T) {
+			r, l := lab.Containerd(t, lab.Options{}), newLoad(t)
+			add(l, r)
+			declines(t, served{path: r.Socket}, l)
+		}
+	}
+	for name, test := range map[string]func(*testing.T){
+		"1 MiB, fakes":      fakes(650, (*load).lists),
+		"4 MiB, fakes":      fakes(2600, (*load).lists),
+		"1 MiB, containerd": containerd((*load).reads),
+		"small, fakes":      fakes(0, (*load).stays),
+		"small, containerd": containerd(func(l *load, r *lab.Runtime) { l.stays(r.Socket) }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if os.Getenv("SOAK") == "" {
+				t.Parallel() // each waits for its half a minute
+			}
+			test(t)
 		})
 	}
-	t.Run("containerd", func(t *testing.T) {
-		r := lab.Containerd(t, lab.Options{})
-		l := newLoad(t)
-		l.reads(r)
-		declines(t, served{path: r.Socket, pid: r.PID()}, l)
-	})
-}
-
-// TestAttachLiveSmallCalls is of clients that make small calls without a pause.
-func TestAttachLiveSmallCalls(t *testing.T) {
-	onProcesses(t, func(t *testing.T, s served) {
-		l := newLoad(t)
-		l.stays(s.path)
-		declines(t, s, l)
-	})
 }
 
 // TestAttachLiveHogs has more processes want a processor than there are: it may

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/sys/unix"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -157,6 +158,57 @@ func TestAttachLiveWithoutRights(t *testing.T) {
 	newOlder(t, s.path, "newer-0").hangUp()
 	a.Wait("a call of who has dialled since", func(r Record) bool { return r.Container.ID == "newer-0" })
 	o.hangUp()
+}
+
+// TestAttachLiveIsNamed holds that who could be moved is told how, and who could
+// not is not; and that a CSI driver's clients are left alone by --live-attach too.
+func TestAttachLiveIsNamed(t *testing.T) {
+	const hint = "or with --live-attach: "
+	t.Run("runtime", func(t *testing.T) {
+		n := newFakeNode(t)
+		o := newOlder(t, n.cri, "quiet-0")
+		defer o.hangUp()
+		a := attach(t, n.cri)
+		a.says("connected already, and not seen until they dial anew", hint+"e2e.test (pid ")
+	})
+	t.Run("sidecar", func(t *testing.T) {
+		s := fakeProcess(t, 0)
+		probe := pollAs(t, "livenessprobe", s.path)
+		a := attach(t, s.path)
+		a.says("connected already, and not seen until they dial anew", "livenessprobe (pid ")
+		if strings.Contains(a.Said(), hint) {
+			t.Errorf("it names what is not for sidecars:\n%s", a.Said())
+		}
+		if err := probe.Stop(eventuallyTime); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("driver", func(t *testing.T) {
+		k := newKubeletDir(t, "nfs")
+		conn, err := dial(k.drivers["nfs"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		probe := func() {
+			if _, err := csi.NewIdentityClient(conn).Probe(t.Context(), &csi.ProbeRequest{}); err != nil {
+				t.Error(err)
+			}
+		}
+		probe()
+		l := lab.New(t)
+		a := &attached{Tap: &Tap{Listen: k.drivers["nfs"], Tells: true, t: t, lab: l}, state: l.Path("state"), was: lookAt(t, k.drivers["nfs"])}
+		t.Cleanup(a.detach)
+		a.run(binary, "attach", "csi", "--kubelet-dir", k.dir, "-o", "json", "--state-dir", a.state, "--live-attach", "--for", "8s")
+		a.says("connected already, and not seen until they dial anew, as when they are restarted: e2e.test (pid ")
+		<-a.Done() // later than a moment would have been
+		a.stopped = true
+		if strings.Contains(a.Said(), "moved") {
+			t.Errorf("it has minded a driver's client:\n%s", a.Said())
+		}
+		probe()
+		a.isBack()
+	})
 }
 
 // otherServer is an HTTP/2 server that is not grpc-go's.
