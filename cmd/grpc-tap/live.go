@@ -40,17 +40,24 @@ func (a *attach) moveClients(paths []discover.Socket) func(context.Context) erro
 const atOnce = 4
 
 // move moves one path's clients, and says in lines what became of them.
-func (a *attach) move(ctx context.Context, path string) []string {
+func (a *attach) move(ctx context.Context, path string) (lines []string) {
 	older, err := olderThanUs(path)
+	if len(older) > 0 {
+		lines = a.moveAll(ctx, path, older)
+	}
+	switch {
+	case err != nil:
+		lines = append(lines, fmt.Sprintf("not all clients can be asked to dial anew: %v", err))
+	case len(lines) == 0 && ctx.Err() == nil:
+		lines = append(lines, "no connection past grpc-tap is left to be moved")
+	}
+	return lines
+}
+
+func (a *attach) moveAll(ctx context.Context, path string, older []discover.Connection) []string {
+	mover, err := takeover.NewMover(path, a.take.StateDir)
 	if err != nil {
-		err = fmt.Errorf("not all clients can be asked to dial anew: %w", err)
-	}
-	if len(older) == 0 {
-		return said(err)
-	}
-	mover, merr := takeover.NewMover(path, a.take.StateDir)
-	if merr != nil {
-		return said(fmt.Errorf("no client is asked to dial anew: %w", merr))
+		return []string{fmt.Sprintf("no client is asked to dial anew: %v", err)}
 	}
 	defer mover.Close()
 	seen := time.Now()
@@ -65,14 +72,7 @@ func (a *attach) move(ctx context.Context, path string) []string {
 		})
 	}
 	moving.Wait()
-	return append(outcomes(older, errs), said(err)...)
-}
-
-func said(err error) []string {
-	if err == nil {
-		return nil
-	}
-	return []string{err.Error()}
+	return outcomes(older, errs)
 }
 
 // olderThanUs are the connections past our relay, to the server's own socket

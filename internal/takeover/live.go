@@ -107,7 +107,7 @@ func (m *Mover) SendOff(ctx context.Context, c Older) error {
 		return errors.New("it is of those that may exit when they are sent off, or it can't be told who it is; it is seen when it is restarted")
 	}
 	if m.sent.has(c.Cookie) {
-		return errors.New("it was sent off by an earlier session, and has old calls that run; it is seen when they have ended")
+		return errors.New("it was sent off by an earlier session, and only calls older than that go on there; they are seen if they are made anew")
 	}
 	if err := m.suits(ctx, c.Server); err != nil {
 		return cmp.Or(ctx.Err(), err)

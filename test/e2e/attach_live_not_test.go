@@ -203,7 +203,7 @@ func TestAttachLiveIsNamed(t *testing.T) {
 		a.says("connected already, and not seen until they dial anew, as when they are restarted: e2e.test (pid ")
 		<-a.Done() // later than a moment would have been
 		a.stopped = true
-		if strings.Contains(a.Said(), "moved") {
+		if strings.Contains(a.Said(), " moved") {
 			t.Errorf("it has minded a driver's client:\n%s", a.Said())
 		}
 		probe()

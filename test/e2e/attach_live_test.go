@@ -138,7 +138,7 @@ var moved = regexp.MustCompile(`: (\d+) connections? moved, and seen`)
 func (a *attached) decided() (n int) {
 	a.t.Helper()
 	a.Until("it says what became of the clients", 2*time.Minute, func() bool {
-		return strings.Contains(a.Said(), " moved, and ")
+		return strings.Contains(a.Said(), " moved, and ") || strings.Contains(a.Said(), " left to be moved")
 	})
 	if m := moved.FindStringSubmatch(a.Said()); m != nil {
 		n, _ = strconv.Atoi(m[1])
