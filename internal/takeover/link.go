@@ -60,31 +60,54 @@ func (p *Place) refuseLink(at *file) error {
 }
 
 // putLink makes sure that the link is at a path of ours, in the place of nothing
-// or of a dead socket. At no moment is there nothing where something was.
+// or of a dead socket: anything else is somebody's, and refused. At no moment is
+// there nothing where something was.
 func (p *Place) putLink() error {
 	at, err := p.look(p.base)
 	defer at.close()
-	if err != nil || at.link() {
+	if err != nil {
+		return err
+	}
+	if err := p.refuseLink(at); err != nil || at.link() {
 		return err
 	}
 	first := newName()
 	if err := unix.Symlinkat(p.upstream, p.fd(), first); err != nil {
 		return fmt.Errorf("%s: make the link to %s: %w%s", p.path, p.upstream, err, mend(err, p))
 	}
-	if at == nil {
-		err = p.rename(first, p.base)
-	} else if err = p.exchange(first, p.base); err == nil {
-		_, err = p.removeInPlace(first, at.id)
+	if at != nil {
+		return p.replaceByLink(first, at)
+	}
+	if err = p.rename(first, p.base); err == nil {
+		return nil
+	}
+	_ = unix.Unlinkat(p.fd(), first, 0)
+	if errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("%s: %w", p.path, errChanged)
+	}
+	return p.noLink(err)
+}
+
+// replaceByLink puts the link, which is at first, in the place of a dead socket.
+func (p *Place) replaceByLink(first string, dead *file) error {
+	if err := p.exchange(first, p.base); err != nil {
+		_ = unix.Unlinkat(p.fd(), first, 0)
+		return p.noLink(err)
+	}
+	was, err := p.removeInPlace(first, dead.id)
+	if err != nil || was {
 		return err
 	}
-	if err != nil {
-		_ = unix.Unlinkat(p.fd(), first, 0)
-		if errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("%s: %w", p.path, errChanged)
-		}
-		return fmt.Errorf("%s: put the link to %s there: %w%s", p.path, p.upstream, err, mend(err, p))
+	// Another has come to the path meanwhile: that is its own again.
+	if err := p.exchange(first, p.base); err != nil {
+		return p.noLink(err)
 	}
-	return nil
+	_ = unix.Unlinkat(p.fd(), first, 0)
+	return fmt.Errorf("%s: %w", p.path, errChanged)
+}
+
+func (p *Place) noLink(err error) error {
+	return fmt.Errorf("%s: put the link to %s there: %w%s", p.path, p.upstream, err, mend(err, p))
 }
 
 // undoLink deals with a link beside the path, which is the one that was there.
