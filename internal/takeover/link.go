@@ -33,10 +33,39 @@ func readlink(fd int) (string, error) {
 // it is not served.
 func OpenLink(path, upstream string) (*Place, error) {
 	p, err := openOwn(path)
-	if err == nil {
-		p.upstream = upstream
+	if err != nil {
+		return nil, err
 	}
-	return p, err
+	p.upstream = upstream
+	if p.leadsHere(upstream) {
+		p.Close()
+		return nil, fmt.Errorf("%s: the upstream %s leads back to it; name the runtime's or driver's own socket", p.path, upstream)
+	}
+	return p, nil
+}
+
+// maxLinks is how many links in a row the kernel follows.
+const maxLinks = 40
+
+// leadsHere says whether a path is this place, by another name or over links: a
+// link to it would be dead, and a relay there would call itself.
+func (p *Place) leadsHere(path string) bool {
+	for range maxLinks {
+		dir, base := filepath.Split(path)
+		if at, err := os.Stat(dir); err != nil {
+			return false // nor anywhere else, yet
+		} else if held, err := p.dir.Stat(); err == nil && base == p.base && os.SameFile(at, held) {
+			return true
+		}
+		to, err := os.Readlink(path)
+		if err != nil {
+			return false
+		}
+		if path = to; !filepath.IsAbs(to) {
+			path = dir + to // not cleaned: dir may be a link
+		}
+	}
+	return true
 }
 
 // refuseLink says why a path of ours must not be taken; nil where nothing is, the

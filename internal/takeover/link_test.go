@@ -64,6 +64,30 @@ func TestLinkLeavesOthers(t *testing.T) {
 	}
 }
 
+// A path that is its own upstream, by whatever name, is refused: nothing is put
+// where the server will want to bind.
+func TestLinkToItself(t *testing.T) {
+	dir := shortDir(t)
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for name, to := range map[string]string{"other": ".", "there": at("l.sock"), "here": "there", "round": "round"} {
+		if err := os.Symlink(to, at(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, upstream := range []string{at("l.sock"), at("other/l.sock"), at("here"), at("other/here"), at("round")} {
+		if _, err := OpenLink(at("l.sock"), upstream); err == nil || !strings.Contains(err.Error(), "leads back to it") {
+			t.Errorf("%s: %v", upstream, err)
+		}
+	}
+	for _, upstream := range []string{at("absent"), at("no/l.sock"), "/l.sock"} {
+		if p, err := OpenLink(at("l.sock"), upstream); err != nil {
+			t.Errorf("%s: %v", upstream, err)
+		} else {
+			p.Close()
+		}
+	}
+}
+
 // One who binds at the very moment when the link is put there has the path.
 func TestLinkComesLate(t *testing.T) {
 	p := linkPlace(t)

@@ -58,7 +58,9 @@ func newRelay(cfg Config) (r *relay, err error) {
 	r.engine = proxy.New(proxy.Options{
 		Dial:  r.dial,
 		Moved: r.progress.moved(),
-		Probe: r.guards,
+		// A path that has come to lead back to us must not have us dial ourselves
+		// without end.
+		Probe: func(pid uint32) bool { return ourselves(pid) || r.guards(pid) },
 		Lost:  func() { signal(r.noServer) },
 	})
 	r.taps = proxy.NewAudience(r.engine, cfg.Path, cfg.Upstream, r.redial)
