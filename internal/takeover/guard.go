@@ -138,8 +138,7 @@ func (g *guard) run(ctx context.Context) error {
 			switch {
 			case ok && m.kind == sayHanded:
 				m.close()
-				_ = g.lock.file.Close() // not released: it is the other relay's
-				return nil
+				return g.handed()
 			case ok:
 				g.told(m)
 			case g.clients != nil || !g.needed():
@@ -148,6 +147,9 @@ func (g *guard) run(ctx context.Context) error {
 				heard = nil // it is dying: the pidfd will tell
 			}
 		case <-g.relay.ended:
+			if g.lastWords(heard) {
+				return g.handed()
+			}
 			return g.buried()
 		case <-g.stopped(ctx):
 			return nil // the relay sees it, and finds another
@@ -182,6 +184,45 @@ func (g *guard) hear(ctx context.Context, to chan<- message) {
 			return
 		}
 	}
+}
+
+// lastWordsWithin is how long a relay's end of the control socket may outlive it,
+// in a child that it was about to start.
+const lastWordsWithin = 250 * time.Millisecond
+
+// lastWords acts on what a relay had said before its end, most of all that another
+// has its place: a guard that got no processor meanwhile hears of both at once.
+func (g *guard) lastWords(heard <-chan message) (handed bool) {
+	if heard == nil {
+		return false // all is heard
+	}
+	t := time.NewTimer(lastWordsWithin)
+	defer t.Stop()
+	for {
+		select {
+		case m, ok := <-heard:
+			switch {
+			case !ok:
+				return false
+			case m.kind == sayHanded:
+				m.close()
+				return true
+			}
+			g.told(m)
+		case <-t.C:
+			return false
+		}
+	}
+}
+
+// handed is after another relay, with a guard of its own, has taken the place of
+// ours. Only who came while ours hung is left here.
+func (g *guard) handed() error {
+	_ = g.lock.file.Close() // not released: it is the other relay's
+	if g.clients != nil {
+		g.clients.finish(g.log)
+	}
+	return nil
 }
 
 // told acts on what the relay says.
