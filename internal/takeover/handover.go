@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -24,11 +25,12 @@ import (
 //
 //	new  knocks at the old one's door, and asks for HandOver
 //	old  an offer: the lock, and if it has the path, listener, own socket, server's
-//	new  (has its guard hold them, accepts)  OK; opens its own door in the place of the old one's
+//	new  (has its guard hold them)  OK; accepts, opens its own door in the place of the old one's, hangs up
 //	old  (accepts no more, lets its guard go, sends its clients off, relays the rest)
 //
 // Until the OK the old one has the path, and either one's death leaves the other
-// or a guard with it.
+// or a guard with it. The new one has accepted nobody before, whom it would have to
+// drop; the old one accepts until the other hangs up, so that at no time nobody does.
 
 // handedOver is why a relay ends whose place another has taken.
 const handedOver = "another relay takes its place"
@@ -64,8 +66,10 @@ func (r *relay) succeed(ctx context.Context, c *net.UnixConn) (err error) {
 	defer context.AfterFunc(ctx, old.close)()
 	pid, _ := proxy.Peer(c)
 	_ = c.SetDeadline(time.Now().Add(handOverWithin))
+	unsign := func() {}
 	defer func() {
 		if err != nil {
+			unsign()
 			r.renounce()
 			err = fmt.Errorf("%s: take the place of the relay there (pid %d): %w; it goes on; to end it: grpc-tap restore %[1]s", r.place.path, pid, err)
 		}
@@ -83,17 +87,20 @@ func (r *relay) succeed(ctx context.Context, c *net.UnixConn) (err error) {
 	if r.door, err = proxy.MakeDoor(r.cfg.Door); err != nil {
 		return err
 	}
+	lock, was := r.lock, r.lock.read()
+	unsign = func() { _ = lock.write(was) } // it goes on, and may have done so before we signed
 	if err := r.lock.sign(r.cfg.Door); err != nil {
 		return err
-	}
-	if t != nil {
-		r.accept(t)
-		r.hold(t)
 	}
 	if err := old.say(sayOK, ""); err != nil {
 		return err
 	}
-	if err := r.door.Open(); err != nil { // too late to renounce
+	// From here on it is ours, and too late to renounce.
+	if t != nil {
+		r.accept(t)
+		r.hold(t)
+	}
+	if err := r.door.Open(); err != nil {
 		r.log.Error("no tap can come", "cause", err)
 	}
 	r.log.Info("took the place of another relay, which relays its connections to their end", "pid", pid)
@@ -106,10 +113,6 @@ func (r *relay) renounce() {
 	if r.lock != nil {
 		_ = r.lock.file.Close() // not released: it is the other's too
 		r.lock = nil
-	}
-	if r.held {
-		r.held = false
-		r.stopAccepting()
 	}
 	if r.door != nil {
 		r.door.Close()
@@ -176,10 +179,12 @@ func (r *relay) handOver(c *net.UnixConn) bool {
 	err := r.offer(next)
 	var m message
 	if err == nil {
-		m, err = next.hear()
+		m, err = next.hearInTime()
 		m.close()
 	}
 	if err == nil && m.kind == sayOK {
+		_ = c.SetDeadline(time.Now().Add(handOverWithin))
+		_, _ = next.hear() // its hanging up: it accepts, and has its door where ours was
 		r.log.Info("another relay has taken the place of this one, which relays its connections to their end", "pid", pid)
 		return true
 	}
@@ -188,6 +193,21 @@ func (r *relay) handOver(c *net.UnixConn) bool {
 		r.log.Error("the lock names the wrong relay", "cause", err)
 	}
 	return false
+}
+
+// hearInTime hears what was said before the deadline, also where we were kept from
+// hearing it: who said it was told that it is said. Nobody can say anything after.
+func (c *control) hearInTime() (message, error) {
+	m, err := c.hear()
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return m, err
+	}
+	_ = c.conn.CloseRead()
+	_ = c.conn.SetReadDeadline(time.Time{}) // it ends at once now
+	if m, herr := c.hear(); herr == nil {
+		return m, nil
+	}
+	return message{}, err
 }
 
 func (r *relay) offer(next *control) error {

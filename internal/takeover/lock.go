@@ -57,32 +57,45 @@ func (p *Place) lock(door string) (*lock, error) {
 	}
 }
 
-// sign writes by a descriptor of its own: one that stays open for writing keeps
-// the file system from being made read-only.
-func (l *lock) sign(door string) error {
-	f, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", l.file.Fd()), os.O_WRONLY|os.O_TRUNC, 0)
+// signature is who has signed a lock: zero where nobody has yet.
+type signature struct {
+	pid  int
+	door string // where taps come to it, "" where none may
+}
+
+func (l *lock) sign(door string) error { return l.write(signature{os.Getpid(), door}) }
+
+// write goes by a descriptor of its own: one that stays open for writing keeps the
+// file system from being made read-only. At no time does the file name nobody.
+func (l *lock) write(s signature) error {
+	f, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", l.file.Fd()), os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(f, "%d\n%s\n", os.Getpid(), door)
+	n, err := fmt.Fprintf(f, "%d\n%s\n", s.pid, s.door)
+	if err == nil {
+		err = f.Truncate(int64(n))
+	}
 	return errors.Join(err, f.Close())
 }
 
 func (l *lock) holder() string {
-	if pid, _ := l.read(); pid > 0 {
-		return fmt.Sprintf("pid %d", pid)
+	if s := l.read(); s.pid > 0 {
+		return fmt.Sprintf("pid %d", s.pid)
 	}
 	return "its pid is not known yet"
 }
 
-// read is what its holder has signed; zero and empty where it hasn't yet.
-func (l *lock) read() (pid int, door string) {
+func (l *lock) read() (s signature) {
 	b := make([]byte, 32+unix.PathMax)
-	n, _ := l.file.ReadAt(b, 0)
-	first, rest, _ := strings.Cut(string(b[:n]), "\n")
-	door, _, _ = strings.Cut(rest, "\n")
-	pid, _ = strconv.Atoi(first)
-	return max(pid, 0), door
+	for whole, tries := false, 0; !whole && tries < 3; tries++ { // it may be written right now
+		n, _ := l.file.ReadAt(b, 0)
+		first, rest, _ := strings.Cut(string(b[:n]), "\n")
+		s.door, _, whole = strings.Cut(rest, "\n")
+		pid, _ := strconv.Atoi(first)
+		s.pid = max(pid, 0)
+	}
+	return s
 }
 
 // isOurs says whether the lock file is the one that we hold.
@@ -113,8 +126,8 @@ func (p *Place) Holder() (pid int, door string) {
 	if unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) == nil {
 		return 0, ""
 	}
-	pid, door = l.read()
-	return max(pid, 1), door // held, by whomever
+	s := l.read()
+	return max(s.pid, 1), s.door // held, by whomever
 }
 
 // removeStaleLock removes the lock file of processes that are gone. Those that
