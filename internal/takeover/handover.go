@@ -99,6 +99,10 @@ func (r *relay) succeed(ctx context.Context, c *net.UnixConn) (err error) {
 	if t != nil {
 		r.accept(t)
 		r.hold(t)
+	} else {
+		// The old one may end at once: a service manager is to know by then that
+		// the service goes on as this process.
+		r.isReady()
 	}
 	if err := r.door.Open(); err != nil {
 		r.log.Error("no tap can come", "cause", err)

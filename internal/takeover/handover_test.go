@@ -36,6 +36,7 @@ type old struct {
 	place *Place
 	lock  *lock
 	*taken
+	deaf bool // it waits for no OK
 }
 
 func newOld(t *testing.T) *old {
@@ -55,15 +56,20 @@ func newOld(t *testing.T) *old {
 	return o
 }
 
-// offers makes the offer to who asks for it.
-func (o *old) offers(t *testing.T, to *control) {
+// offers makes the offer to who asks for it: of all, or of the lock alone.
+func (o *old) offers(t *testing.T, to *control, all bool) {
 	t.Helper()
 	var asked [2]byte
 	_, err := io.ReadFull(to.conn, asked[:])
 	if err == nil {
 		_, err = to.conn.Write(make([]byte, 4)) // a Hello, of which nothing is of interest
 	}
-	if err == nil {
+	if o.deaf {
+		_ = to.conn.CloseRead()
+	}
+	if err == nil && !all {
+		err = to.say(sayOffer, (&offer{}).text(), int(o.lock.file.Fd()))
+	} else if err == nil {
 		text := (&offer{name: o.name, server: o.pid}).text()
 		err = o.say(to, sayOffer, text, int(o.lock.file.Fd()))
 	}
@@ -104,7 +110,8 @@ func TestHeirRenounces(t *testing.T) {
 	defer client.Close()
 	r := o.heir(t, nil)
 	ours, theirs := streams(t)
-	go func() { o.offers(t, ours); ours.close() }() // it has waited long enough
+	o.deaf = true // it has waited long enough
+	go o.offers(t, ours, true)
 	if err := r.succeed(t.Context(), theirs.conn); err == nil {
 		t.Error("it took the place of a relay that let go of it")
 	}
@@ -119,6 +126,30 @@ func TestHeirRenounces(t *testing.T) {
 	}
 	if !o.isHeld() {
 		t.Error("the path is given back")
+	}
+}
+
+// A service manager is told who the service is before the old relay may end: when
+// the process that it knows of ends, it ends all others.
+func TestHeirIsKnown(t *testing.T) {
+	for _, all := range []bool{true, false} {
+		o := newOld(t)
+		var said []string
+		r := o.heir(t, func(status string) { said = append(said, status) })
+		ours, theirs := streams(t)
+		go o.offers(t, ours, all)
+		if err := r.succeed(t.Context(), theirs.conn); err != nil {
+			t.Error(err)
+		}
+		if len(said) != 1 {
+			t.Errorf("all was offered: %t, and the manager was told %q", all, said)
+		}
+		if all {
+			r.stopAccepting()
+		}
+		r.door.Close()
+		_ = r.lock.file.Close()
+		r.lock = nil
 	}
 }
 

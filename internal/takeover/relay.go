@@ -181,17 +181,25 @@ func (r *relay) hold(t *taken) {
 		}
 	}
 	r.taps.Serving(upstream)
+	r.isReady()
+}
+
+// isReady keeps nobody waiting any longer.
+func (r *relay) isReady() {
 	r.ready = true
-	if r.cfg.Ready != nil {
+	switch {
+	case r.cfg.Ready == nil:
+	case r.held:
 		r.cfg.Ready("serving " + r.cfg.Path)
+	default:
+		r.cfg.Ready("waiting for a tap and a server, to take over " + r.cfg.Path)
 	}
 }
 
-// readyAnyway keeps nobody waiting, as for a node's boot, where no tap comes.
+// readyAnyway is for where no tap comes, as at a node's boot.
 func (r *relay) readyAnyway() {
-	if !r.ready && r.cfg.Ready != nil && time.Since(r.began) > patience {
-		r.ready = true
-		r.cfg.Ready("waiting for a tap and a server, to take over " + r.cfg.Path)
+	if !r.ready && time.Since(r.began) > patience {
+		r.isReady()
 	}
 }
 
