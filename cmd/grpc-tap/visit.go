@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,8 +25,12 @@ type visit struct {
 	served func()
 	stderr io.Writer
 
-	seat  mirror.Seat
-	seats []*seat // all that were had, the present one last
+	seat   mirror.Seat
+	failed string // what was said last of a relay that can't be read
+
+	mu    sync.Mutex
+	seats map[*seat]struct{} // that are had: the present one, and those with relays that have detached
+	past  tap.Stats          // of those that were had
 }
 
 // seat is one stay with one relay.
@@ -62,8 +68,26 @@ func (v *visit) run(ctx context.Context) error {
 		case !v.wait:
 			return err
 		default:
-			v.say("%v; waiting for the next relay", err)
+			v.fails(ctx, err)
 		}
+	}
+}
+
+// againAfter is how long it is waited after a failure, which may be for good: the
+// relay may be of another version.
+const againAfter = time.Second
+
+// fails says why a relay can't be read, once in a row.
+func (v *visit) fails(ctx context.Context, err error) {
+	if said := err.Error(); said != v.failed {
+		v.failed = said
+		v.say("%v; waiting for the next relay", err)
+	}
+	t := time.NewTimer(againAfter)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
 	}
 }
 
@@ -90,6 +114,7 @@ const (
 
 // await waits for a relay that stands at the path, and knocks. Nil: ctx is done.
 func (v *visit) await(ctx context.Context) (*net.UnixConn, error) {
+	every := lookEvery
 	for end, said := time.Now().Add(lookFor), false; ; {
 		conn, err := knock(v.path)
 		switch {
@@ -103,10 +128,10 @@ func (v *visit) await(ctx context.Context) (*net.UnixConn, error) {
 		case !v.wait:
 			return nil, err
 		case !said:
-			said = true
+			said, every = true, againAfter // it may be days
 			v.say("no relay stands at %s; waiting for one", v.path)
 		}
-		t := time.NewTimer(lookEvery)
+		t := time.NewTimer(every)
 		select {
 		case <-t.C:
 		case <-ctx.Done():
@@ -138,7 +163,12 @@ func (v *visit) sit(conn *net.UnixConn) (_ *seat, err error) {
 	cfg.Serving, cfg.Away = v.saysServing, v.saysAway
 	cfg.Redial = func(n uint64) { _ = mirror.AskRedial(conn, n) } // one that is gone is seen by its end
 	s.tap = tap.New(cfg)
-	v.seats = append(v.seats, s)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.seats == nil {
+		v.seats = map[*seat]struct{}{}
+	}
+	v.seats[s] = struct{}{}
 	return s, nil
 }
 
@@ -149,11 +179,10 @@ func (v *visit) read(ctx context.Context, s *seat) error {
 	defer stop()
 	err := s.tap.Run(s.reader, s.hello)
 	if err == nil && ctx.Err() == nil {
-		go s.finish()
+		go v.finish(s)
 		return nil
 	}
-	close(s.ended)
-	s.close()
+	v.rise(s)
 	return err
 }
 
@@ -163,11 +192,21 @@ func (s *seat) goes() {
 	_ = s.conn.SetReadDeadline(time.Now().Add(goodbye))
 }
 
-func (s *seat) finish() {
-	defer close(s.ended)
-	defer s.close()
+func (v *visit) finish(s *seat) {
+	defer v.rise(s)
 	// Its end is that of the last connection, or our leaving.
 	_ = s.tap.Run(s.reader, s.hello)
+}
+
+// rise leaves a seat for good: of a tap that stays for months, with others that
+// come and go, nothing but the counts is kept.
+func (v *visit) rise(s *seat) {
+	s.close()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.past.Add(s.tap.Stats())
+	delete(v.seats, s)
+	close(s.ended)
 }
 
 func (s *seat) close() {
@@ -177,24 +216,23 @@ func (s *seat) close() {
 
 // leave lets go of relays that still have connections.
 func (v *visit) leave() {
+	v.mu.Lock()
+	left := slices.Collect(maps.Keys(v.seats))
+	v.mu.Unlock()
 	var leaving sync.WaitGroup
-	for _, s := range v.seats {
+	for _, s := range left {
 		leaving.Go(func() { s.goes(); <-s.ended })
 	}
 	leaving.Wait()
 }
 
-func (v *visit) stats() (sum tap.Stats) {
-	for _, s := range v.seats {
-		sum.Add(s.tap.Stats())
-	}
-	return sum
-}
+// stats is for after run.
+func (v *visit) stats() tap.Stats { return v.past }
 
 func (v *visit) remains() string { return "" }
 
 func (v *visit) saysServing(h mirror.Hello, upstream string) {
-	v.seat = mirror.Read
+	v.seat, v.failed = mirror.Read, ""
 	v.say("on %s, relayed by pid %d, which stands by itself; Ctrl-C leaves it there", v.path, h.PID)
 	if upstream != "" {
 		v.say("the upstream does not answer yet (%s); clients are closed at once until it does", upstream)
