@@ -115,7 +115,7 @@ func (l *lock) release() {
 }
 
 // Holder is the pid of the process that has taken the path; 0: nobody has. door is
-// where taps come to it, "" where none may.
+// where taps come to it, "" where none may, or another user says so.
 func (p *Place) Holder() (pid int, door string) {
 	fd, err := unix.Openat(p.fd(), p.lockName(), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -127,6 +127,10 @@ func (p *Place) Holder() (pid int, door string) {
 		return 0, ""
 	}
 	s := l.read()
+	var made unix.Stat_t
+	if unix.Fstat(fd, &made) != nil || made.Uid != 0 && int(made.Uid) != os.Geteuid() {
+		s.door = "" // in a directory that all may write to another user could send us anywhere
+	}
 	return max(s.pid, 1), s.door // held, by whomever
 }
 
