@@ -153,9 +153,15 @@ func (r *relay) receive(old *control) (*taken, error) {
 		return nil, err
 	}
 	t.pid = o.server
-	if !t.isHeld() {
+	switch {
+	case t.server.target != r.place.upstream:
+		err = fmt.Errorf("it relays to %q, and we are to relay to %q", t.server.target, r.place.upstream)
+	case !t.isHeld():
+		err = errors.New("the path is not its own any more")
+	}
+	if err != nil {
 		t.close()
-		return nil, errors.New("the path is not its own any more")
+		return nil, err
 	}
 	return t, nil
 }

@@ -129,6 +129,21 @@ func TestHeirRenounces(t *testing.T) {
 	}
 }
 
+// A relay that is to relay elsewhere does not take the place: it would not.
+func TestHeirOfAnother(t *testing.T) {
+	o := newOld(t)
+	r := o.heir(t, nil)
+	r.place.upstream = "/elsewhere"
+	ours, theirs := streams(t)
+	go o.offers(t, ours, true)
+	if err := r.succeed(t.Context(), theirs.conn); err == nil || !strings.Contains(err.Error(), "/elsewhere") {
+		t.Error(err)
+	}
+	if !o.isHeld() || !o.lock.isOurs() {
+		t.Error("the old one has lost its path")
+	}
+}
+
 // A service manager is told who the service is before the old relay may end: when
 // the process that it knows of ends, it ends all others.
 func TestHeirIsKnown(t *testing.T) {
