@@ -63,6 +63,7 @@ type guard struct {
 	progress *progress
 	relay    *process
 	charge   charge
+	refused  bool // it can't guard, and has said so
 
 	taken   *taken     // nil: there is nothing to give back
 	clients *orphanage // those of a path that was given back; nil: it was not
@@ -100,6 +101,7 @@ func (g *guard) begin() error {
 	}
 	if err := g.survives(g.charge); err != nil {
 		g.say(sayNo, err.Error())
+		g.refused = true
 		return nil
 	}
 	g.say(sayOK, "")
@@ -125,10 +127,11 @@ func (g *guard) close() {
 
 // run is the guard's loop: all its state is this goroutine's.
 func (g *guard) run(ctx context.Context) error {
-	if g.relay == nil {
+	if g.relay == nil || g.refused {
 		return nil
 	}
 	heard := make(chan message)
+	var letGo <-chan time.Time
 	go g.hear(ctx, heard)
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
@@ -144,8 +147,11 @@ func (g *guard) run(ctx context.Context) error {
 			case g.clients != nil || !g.needed():
 				return g.leave() // nothing is left to guard
 			default:
-				heard = nil // it is dying: the pidfd will tell
+				heard = nil // it is dying, and the pidfd will tell; or it has let us go
+				letGo = time.After(dyingWithin)
 			}
+		case <-letGo:
+			return g.handed() // it lives, with another guard or none
 		case <-g.relay.ended:
 			if g.lastWords(heard) {
 				return g.handed()
@@ -162,6 +168,9 @@ func (g *guard) run(ctx context.Context) error {
 		}
 	}
 }
+
+// dyingWithin is how long a relay's end may take after its descriptors are closed.
+const dyingWithin = 2 * time.Second
 
 // stopped is closed when the service is to end: not while it carries clients.
 func (g *guard) stopped(ctx context.Context) <-chan struct{} {
@@ -215,8 +224,9 @@ func (g *guard) lastWords(heard <-chan message) (handed bool) {
 	}
 }
 
-// handed is after another relay, with a guard of its own, has taken the place of
-// ours. Only who came while ours hung is left here.
+// handed is when the path is another's to guard: that of the relay that has taken
+// the place of ours, or of one that ours has called. Only who came while ours hung
+// is left here.
 func (g *guard) handed() error {
 	_ = g.lock.file.Close() // not released: it is the other relay's
 	if g.clients != nil {

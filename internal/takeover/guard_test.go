@@ -1,11 +1,14 @@
 package takeover
 
 import (
+	"errors"
 	"log/slog"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,6 +43,49 @@ func deadProcess(t *testing.T) *process {
 	t.Cleanup(func() { _ = cmd.Wait() })
 	<-p.ended
 	return p
+}
+
+// A guard that its relay has no use for leaves, whether it has refused or was let
+// go, and touches nothing: a relay asks again each second, for months.
+func TestGuardIsLetGo(t *testing.T) {
+	o := newOld(t)
+	self, err := unix.PidfdOpen(os.Getpid(), unix.PIDFD_NONBLOCK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(self)
+	shared, err := newProgress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shared.close()
+	c := charge{path: o.place.path, relay: os.Getpid(), stateDir: t.TempDir()}
+	for _, refuses := range []error{errors.New("no"), nil} {
+		relay, guards := controls(t)
+		if err := relay.say(sayWatch, c.text(), o.place.fd(), int(o.lock.file.Fd()), int(shared.file.Fd()), self); err != nil {
+			t.Fatal(err)
+		}
+		g := &guard{control: guards, log: slog.New(slog.DiscardHandler), survives: func(charge) error { return refuses }}
+		left := make(chan error, 1)
+		go func() { left <- g.guard(t.Context()) }()
+		if m, err := relay.hear(); err != nil || (m.kind == sayNo) != (refuses != nil) {
+			t.Errorf("it says %q, %v", m.kind, err)
+		}
+		if refuses == nil {
+			relay.close()
+		}
+		select {
+		case err := <-left:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(2 * dyingWithin):
+			t.Fatalf("it stays; it refused: %v", refuses)
+		}
+		if !o.isHeld() || !o.lock.isOurs() {
+			t.Error("it gave the path back")
+		}
+	}
 }
 
 // A guard that hears at once that its relay has handed over and that it has ended
