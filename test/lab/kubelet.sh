@@ -1,7 +1,8 @@
 #!/bin/sh
 # A real kubelet, alone with static pods, directly on containerd and with
 # grpc-tap between the two: a part of `make e2e`. Five minutes and 2 GB of
-# memory the first time, half a minute later; what it builds stays in .cache.
+# memory the first time, two minutes later; what it builds stays in .cache. Its
+# arguments are go test's.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -38,5 +39,5 @@ build
 export KUBELET="$bin/kubelet"
 for containerd in "$(command -v containerd)" "$PWD"/.cache/v*/containerd; do
 	[ -x "$containerd" ] || continue
-	GRPC_TAP_CONTAINERD=$containerd go test -tags kubelet -count=1 -v -timeout 15m -run '^TestKubelet' ./test/e2e
+	GRPC_TAP_CONTAINERD=$containerd go test -tags kubelet -count=1 -v -timeout 15m -run '^TestKubelet' "$@" ./test/e2e
 done

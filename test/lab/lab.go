@@ -74,6 +74,9 @@ func (l *Lab) isolate() {
 // for those in its containers.
 func (l *Lab) Processes() []int { return marked(l.Dir, anyProcess) }
 
+// Mounts are the mount points of the lab.
+func (l *Lab) Mounts() []string { return mountsBelow("self", l.Dir) }
+
 // Path is a path below the lab's directory.
 func (l *Lab) Path(elem ...string) string {
 	return filepath.Join(append([]string{l.Dir}, elem...)...)

@@ -98,26 +98,50 @@ func (k *Kubelet) Gone(p Pod) {
 // alive are the sandboxes and the containers of a pod that run.
 func (k *Kubelet) alive(p Pod) (sandboxes, containers []string) {
 	k.lab.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), podTime)
-	defer cancel()
-	ofPod := map[string]string{"io.kubernetes.pod.name": p.FullName()}
-	ss, err := k.cri.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{
-		State: &cri.PodSandboxStateValue{State: cri.PodSandboxState_SANDBOX_READY}, LabelSelector: ofPod,
-	}})
-	if err != nil {
-		k.lab.t.Fatalf("lab: ask containerd for pod %s: %v", p.FullName(), err)
-	}
-	cs, err := k.cri.ListContainers(ctx, &cri.ListContainersRequest{Filter: &cri.ContainerFilter{
-		State: &cri.ContainerStateValue{State: cri.ContainerState_CONTAINER_RUNNING}, LabelSelector: ofPod,
-	}})
-	if err != nil {
-		k.lab.t.Fatalf("lab: ask containerd for pod %s: %v", p.FullName(), err)
-	}
-	for _, s := range ss.GetItems() {
+	ss, cs := k.running(map[string]string{"io.kubernetes.pod.name": p.FullName()})
+	for _, s := range ss {
 		sandboxes = append(sandboxes, s.GetId())
 	}
-	for _, c := range cs.GetContainers() {
+	for _, c := range cs {
 		containers = append(containers, c.GetId())
 	}
 	return sandboxes, containers
+}
+
+// Restarted names the sandboxes and the containers that run and are not the first
+// that their pod has had.
+func (k *Kubelet) Restarted() (again []string) {
+	k.lab.t.Helper()
+	ss, cs := k.running(nil)
+	for _, s := range ss {
+		if s.GetMetadata().GetAttempt() > 0 {
+			again = append(again, s.String())
+		}
+	}
+	for _, c := range cs {
+		if c.GetMetadata().GetAttempt() > 0 {
+			again = append(again, c.String())
+		}
+	}
+	return again
+}
+
+// running asks containerd for what runs with these labels.
+func (k *Kubelet) running(labels map[string]string) ([]*cri.PodSandbox, []*cri.Container) {
+	k.lab.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), podTime)
+	defer cancel()
+	ss, err := k.cri.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{
+		State: &cri.PodSandboxStateValue{State: cri.PodSandboxState_SANDBOX_READY}, LabelSelector: labels,
+	}})
+	if err != nil {
+		k.lab.t.Fatalf("lab: ask containerd for the sandboxes with %v: %v", labels, err)
+	}
+	cs, err := k.cri.ListContainers(ctx, &cri.ListContainersRequest{Filter: &cri.ContainerFilter{
+		State: &cri.ContainerStateValue{State: cri.ContainerState_CONTAINER_RUNNING}, LabelSelector: labels,
+	}})
+	if err != nil {
+		k.lab.t.Fatalf("lab: ask containerd for the containers with %v: %v", labels, err)
+	}
+	return ss.GetItems(), cs.GetContainers()
 }
