@@ -6,7 +6,8 @@
 # make bench      what it costs, beside direct, a plain relay, a grpc-go proxy and socat:
 #                 writes docs/benchmarks.md
 # make soak       attach and detach 1,000 times, kill the relay 300 times, restart
-#                 containerd 100 times, move 200 older clients, under traffic:
+#                 containerd 100 times, move 200 older clients, replace taps and relays
+#                 100 times, under traffic and a kubelet that starts pods:
 #                 docs/operations.md has the result
 # make hang       an NFS mount that hangs for 125 s, through the CSI driver and grpc-tap
 # make fuzz       each fuzz target for FUZZTIME
@@ -58,7 +59,8 @@ bench: bin/grpc-tap
 	go run ./bench
 
 soak: deps
-	SOAK=1 go test -count=1 -v -timeout 150m -run '^TestAttach(Cycles|RelayKilled|RelayKilledAtRest|CgroupKilled|ServerReplaced|ContainerdRestarts|DriverRestarts|Live.*)$$' ./test/e2e
+	SOAK=1 go test -count=1 -v -timeout 150m -run '^Test(Attach(Cycles|RelayKilled|RelayKilledAtRest|CgroupKilled|ServerReplaced|ContainerdRestarts|DriverRestarts|Live.*)|Stand(TapKilled|RelayReplaced)|FailOpenReplaced)$$' ./test/e2e
+	SOAK=1 sh test/lab/kubelet.sh -timeout 60m -run '^TestKubelet(Swapped|Taken)$$'
 
 hang: deps
 	go test -tags long -count=1 -v -timeout 5m -run '^TestCSIMountHangs$$' ./test/e2e

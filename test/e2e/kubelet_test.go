@@ -193,13 +193,18 @@ func (l *kubeletLife) checkOwnWords(records []Record, direct map[string]bool) {
 }
 
 // failures are the calls to its runtime that the kubelet logs as failed, each
-// with its code; but NotFound, which is a matter of who is first, and Canceled,
-// which is its own doing.
+// with its code; but NotFound and a container that it removes twice at once, which
+// are a matter of who is first, and Canceled, which is its own doing.
 func (l *kubeletLife) failures() map[string]bool {
 	l.t.Helper()
+	return failuresIn(l.Log())
+}
+
+func failuresIn(log string) map[string]bool {
 	failed := map[string]bool{}
-	for _, m := range criFailed.FindAllStringSubmatch(l.Log(), -1) {
-		if method, code := m[1], m[2]; code != "NotFound" && code != "Canceled" {
+	for _, m := range criFailed.FindAllStringSubmatch(log, -1) {
+		method, code, message := m[1], m[2], m[3]
+		if code != "NotFound" && code != "Canceled" && !strings.Contains(message, "already in removing state") {
 			failed[method+" "+cmp.Or(codeNames[code], code)] = true
 		}
 	}
@@ -213,14 +218,22 @@ func (l *kubeletLife) checkFailures(direct map[string]bool) {
 	if through := l.failures(); !maps.Equal(direct, through) {
 		l.t.Errorf("what the kubelet logs as failed:\ndirectly %v\nthrough  %v", direct, through)
 	}
-	for line := range strings.Lines(l.Log()) {
-		if carriersFault.MatchString(line) {
-			l.t.Errorf("the kubelet logs: %s", line)
-		}
+	for _, line := range carriersFaults(l.Log()) {
+		l.t.Errorf("the kubelet logs: %s", line)
 	}
 }
 
+// carriersFaults are the lines of a log that blame what carries the calls.
+func carriersFaults(log string) (lines []string) {
+	for line := range strings.Lines(log) {
+		if carriersFault.MatchString(line) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
 var (
-	criFailed     = regexp.MustCompile(`"(?:Get )?(\w+)[^"]* from (?:runtime|image) service failed" err="rpc error: code = (\w+)`)
+	criFailed     = regexp.MustCompile(`"(?:Get )?(\w+)[^"]* from (?:runtime|image) service failed" err="rpc error: code = (\w+)(.*)`)
 	carriersFault = regexp.MustCompile(`code = (Unavailable|Internal)|\bEOF\b|transport|connection error`)
 )
