@@ -52,6 +52,7 @@ func (l *OwnListener) at(name string) string {
 
 // Open puts the socket at its path, in the place of what is there.
 func (l *OwnListener) Open() error {
+	defer l.alone()()
 	if err := os.Rename(l.at(l.first), l.at(l.base)); err != nil {
 		return cause(err)
 	}
@@ -60,13 +61,27 @@ func (l *OwnListener) Open() error {
 
 // Shut removes the socket, where it is still that, and closes it.
 func (l *OwnListener) Shut() {
+	l.remove()
+	_ = l.UnixListener.Close()
+	_ = l.dir.Close()
+}
+
+func (l *OwnListener) remove() {
+	defer l.alone()()
 	for _, name := range []string{l.first, l.base} {
 		if dev, ino, err := identify(l.at(name)); err == nil && dev == l.dev && ino == l.ino {
 			_ = os.Remove(l.at(name))
 		}
 	}
-	_ = l.UnixListener.Close()
-	_ = l.dir.Close()
+}
+
+// alone locks the directory until the function that it returns is called: no
+// other process of ours puts its socket at the path between a look at what is
+// there and the removal of that.
+func (l *OwnListener) alone() (done func()) {
+	fd := int(l.dir.Fd())
+	_ = unix.Flock(fd, unix.LOCK_EX) // a file system without locks: as good as it gets
+	return func() { _ = unix.Flock(fd, unix.LOCK_UN) }
 }
 
 // ownDir opens a directory that nobody but us may enter, and makes it where there
