@@ -64,9 +64,11 @@ func TestKubeletTaken(t *testing.T) {
 }
 
 // bypassed has a tap come, and so the relay serve: the kubelet's connections are
-// older, and go on past it.
+// older, and go on past it. A pod's start before is for them to stand: a client
+// whose connection ended dials when it has something to call.
 func (k *turnover) bypassed() {
 	k.t.Helper()
+	k.turn("before", nothing)
 	k.tap = k.relay.tap()
 	k.turn("past", nothing)
 	answers(k.t, k.relay.path)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # A real kubelet, alone with static pods, directly on containerd and with
 # grpc-tap between the two: a part of `make e2e`. Five minutes and 2 GB of
-# memory the first time, two minutes later; what it builds stays in .cache. Its
+# memory the first time, four minutes later; what it builds stays in .cache. Its
 # arguments are go test's.
 set -eu
 cd "$(dirname "$0")/../.."
