@@ -15,6 +15,7 @@ import (
 
 func newRestore() *cobra.Command {
 	var node discover.Config
+	var noFollow bool
 	c := &cobra.Command{
 		Use:   "restore [PATH…]",
 		Short: "Give sockets back, whoever took them over",
@@ -26,14 +27,15 @@ every one that it finds on this node.
 It never puts a socket that nobody serves over one that somebody does, and
 leaves alone what is not grpc-tap's.`,
 		RunE: func(c *cobra.Command, paths []string) error {
-			return restore(c.OutOrStdout(), node, paths)
+			return restore(c.OutOrStdout(), node, paths, !noFollow)
 		},
 	}
 	c.Flags().StringVar(&node.KubeletDir, "kubelet-dir", "", "the kubelet's `DIR` (default /var/lib/kubelet)")
+	c.Flags().BoolVar(&noFollow, "no-follow", false, "leave alone what a PATH that is a link leads to: somebody else may have taken that")
 	return c
 }
 
-func restore(w io.Writer, node discover.Config, paths []string) error {
+func restore(w io.Writer, node discover.Config, paths []string, follow bool) error {
 	if len(paths) == 0 {
 		if paths = leftBehind(node); len(paths) == 0 {
 			fmt.Fprintln(w, "nothing of grpc-tap's was found beside any socket of this node")
@@ -41,7 +43,7 @@ func restore(w io.Writer, node discover.Config, paths []string) error {
 	}
 	var failed []error
 	for _, path := range paths {
-		did, held, err := takeover.Restore(path)
+		did, held, err := takeover.Restore(path, follow)
 		if err != nil {
 			failed = append(failed, err)
 			continue

@@ -137,7 +137,7 @@ func (s *socket) awaitRestored(relay int) (did string, err error) {
 			return "its guard gave the path back", nil
 		}
 	}
-	did, _, err = takeover.Restore(s.path)
+	did, _, err = takeover.Restore(s.path, true)
 	return did, errors.Join(err, takeover.RecordDeath(s.stateDir, s.path, relay, time.Now()))
 }
 

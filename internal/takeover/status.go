@@ -70,9 +70,14 @@ func Find(dir string) []string {
 }
 
 // Restore gives a path back, whoever took it, and says what it did in words. A
-// relay that is alive notices, and detaches.
-func Restore(path string) (did string, held []Holder, err error) {
-	p, err := Open(path)
+// relay that is alive notices, and detaches. follow: a path that is a link, and beside
+// which nothing of ours lies, stands for where it leads.
+func Restore(path string, follow bool) (did string, held []Holder, err error) {
+	open := openOwn
+	if follow {
+		open = Open
+	}
+	p, err := open(path)
 	if err != nil {
 		return "", nil, err
 	}

@@ -238,3 +238,21 @@ func kill(t testing.TB, pid int) {
 		t.Fatal(err)
 	}
 }
+
+// TestRestoreNoFollow holds that a link's own place can be restored without a takeover of
+// what it leads to: a swapped path's service must not end a session on the runtime's.
+func TestRestoreNoFollow(t *testing.T) {
+	n := newFakeNode(t)
+	w := swap(t, n.cri)
+	if err := os.Symlink(n.cri, w.path); err != nil {
+		t.Fatal(err)
+	}
+	a := attach(t, n.cri)
+	if out, err := tap(t, "restore", "--no-follow", w.path); err != nil || !strings.Contains(out, "it is not taken") {
+		t.Errorf("restore: %v, %s", err, out)
+	}
+	if now := lookAt(t, n.cri); now.Inode == a.was.Inode {
+		t.Error("what the link leads to was given back")
+	}
+	a.detach()
+}
