@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -8,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,17 +53,25 @@ func succeedOnHUP(log *slog.Logger) (stop func()) {
 }
 
 // succeed starts the file that we were started from, as it is now, as we were
-// started.
+// started. It is to be the child of who started us, which hears of its death then;
+// else we would, who may have connections to relay for months yet.
 func succeed() error {
 	exe, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(strings.TrimSuffix(exe, " (deleted)"), os.Args[1:]...)
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
+	start := func(as *syscall.SysProcAttr) error {
+		cmd := exec.Command(strings.TrimSuffix(exe, " (deleted)"), os.Args[1:]...)
+		cmd.Stderr, cmd.SysProcAttr = os.Stderr, as
+		err := cmd.Start()
+		if err == nil {
+			go func() { _ = cmd.Wait() }() // where it is ours; it outlives us, or has said why not
+		}
 		return err
 	}
-	go func() { _ = cmd.Wait() }() // it outlives us, or has said why not
-	return nil
+	err = start(&syscall.SysProcAttr{Cloneflags: unix.CLONE_PARENT})
+	if errors.Is(err, unix.EINVAL) { // we are a pid namespace's first process, and have no parent
+		err = start(nil)
+	}
+	return err
 }
