@@ -40,6 +40,7 @@ type relay struct {
 	ready     bool // Config.Ready was told
 	successor chan *net.UnixConn
 	unguarded []time.Time // when a guard died
+	failed    error       // why it ends, if nobody wished it
 
 	last     atomic.Pointer[taken] // by which servers are dialled, also when it is no longer held
 	guardPID atomic.Int32

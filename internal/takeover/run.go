@@ -128,7 +128,7 @@ func (r *relay) run(ctx context.Context) (why string) {
 			continue
 		case <-r.guard.dead():
 			if err := r.reguard(ctx); err != nil {
-				return "it has no guard any more: " + err.Error()
+				return r.fail("it has no guard any more: " + err.Error())
 			}
 			continue
 		case <-r.server.end():
@@ -164,7 +164,7 @@ func (r *relay) run(ctx context.Context) (why string) {
 // look acts on how the path stands. A reason to end is returned.
 func (r *relay) look(ctx context.Context, server bool) (why string) {
 	if r.place.moved() {
-		return "its directory is gone"
+		return r.fail("its directory is gone")
 	}
 	if !r.held {
 		if reads, _ := r.taps.Reading(); reads && time.Since(r.changed) >= settle {
@@ -191,7 +191,13 @@ func (r *relay) look(ctx context.Context, server bool) (why string) {
 
 func (r *relay) hung() (why string) {
 	r.guard.say(sayAlive)
-	return "it did not run for a while, and its guard gave the path back"
+	return r.fail("it did not run for a while, and its guard gave the path back")
+}
+
+// fail is an end that nobody wished for: a service is to be started again.
+func (r *relay) fail(why string) string {
+	r.failed = errors.New(why)
+	return why
 }
 
 // returned says who gave the path back. A guard has said so before it did.

@@ -32,6 +32,7 @@ func (r *relay) stand(ctx context.Context) error {
 		why := r.run(ctx)
 		close(over)
 		r.part(why)
+		err = r.failed
 	} else {
 		close(over)
 		r.detach(err.Error())

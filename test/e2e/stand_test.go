@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/grpc-tap/grpc-tap/test/fakecri"
 	"github.com/grpc-tap/grpc-tap/test/lab"
 )
 
@@ -268,4 +269,31 @@ func TestStandReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	(&attached{Tap: &Tap{t: t}, relay: next, guard: guard}).processesEnd()
+}
+
+// TestStandDirectoryGone holds that an end that nobody wished for is a failure, so that
+// a service manager starts the relay again.
+func TestStandDirectoryGone(t *testing.T) {
+	l := lab.New(t)
+	path := l.Path("driver/csi.sock")
+	mkdir(t, filepath.Dir(path))
+	d := fakecri.NewDriver()
+	if err := d.Start(path); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Stop)
+	s := &standing{path: path, state: l.Path("state"), t: t, lab: l}
+	s.argv = []string{binary, "relay", "--take", path, "--mirror", l.Path("mirror/door"), "--state-dir", s.state}
+	s.start()
+	if err := os.Rename(filepath.Dir(path), l.Path("elsewhere")); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-s.Done():
+	case <-time.After(eventuallyTime):
+		t.Fatal("the relay stays")
+	}
+	if err := s.Process.Stop(time.Second); err == nil || err.Error() != "exit status 1" {
+		t.Errorf("it ended with %v", err)
+	}
 }
