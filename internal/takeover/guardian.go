@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"sync"
@@ -34,11 +33,29 @@ const guardFD = 3
 // ControlSocket is the socket that a guard's process has inherited.
 func ControlSocket() *os.File { return os.NewFile(guardFD, "control") }
 
-// guarded has the guard hold t, and starts one if there is none.
-func (r *relay) guarded(ctx context.Context, t *taken) (err error) {
+// guarded has the guard hold t. Who calls on a service may find the one that is about
+// to end: its socket is open for longer than it guards.
+func (r *relay) guarded(ctx context.Context, t *taken) error {
 	if r.cfg.Unguarded {
 		return nil
 	}
+	for end := time.Now().Add(guardComes); ; time.Sleep(guardComes / 50) {
+		err := r.guardedNow(ctx, t)
+		var refused refusal
+		if err == nil || r.cfg.Guard == "" || errors.As(err, &refused) || ctx.Err() != nil || time.Now().After(end) {
+			return err
+		}
+		r.guard.end()
+		r.guard = nil
+		r.guardPID.Store(0)
+	}
+}
+
+// guardComes is how long a guard's service may take to be started again.
+const guardComes = 5 * time.Second
+
+// guardedNow has the guard hold t, and starts one, or calls on one, if there is none.
+func (r *relay) guardedNow(ctx context.Context, t *taken) (err error) {
 	if r.guard == nil {
 		if r.guard, err = r.charge(ctx, t); err != nil {
 			return fmt.Errorf("%s: no guard for it: %w", r.cfg.Path, err)
@@ -61,7 +78,7 @@ const answerWithin = 5 * time.Second
 // charge finds a guard and tells it whom to guard.
 func (r *relay) charge(ctx context.Context, t *taken) (g *guardian, err error) {
 	if r.cfg.Guard != "" {
-		g, err = callGuard(ctx, r.cfg.Guard)
+		g, err = callGuard(r.cfg.Guard)
 	} else {
 		g, err = startGuard()
 	}
@@ -115,19 +132,9 @@ func startGuard() (*guardian, error) {
 	return g, nil
 }
 
-// guardComes is how long a guard's service may take to be started again.
-const guardComes = 5 * time.Second
-
 // callGuard calls on a guard that is a service of its own.
-func callGuard(ctx context.Context, path string) (*guardian, error) {
-	var conn *net.UnixConn
-	var err error
-	for end := time.Now().Add(guardComes); ; time.Sleep(guardComes / 50) {
-		conn, err = proxy.KnockPacket(path)
-		if err == nil || ctx.Err() != nil || time.Now().After(end) {
-			break
-		}
-	}
+func callGuard(path string) (*guardian, error) {
+	conn, err := proxy.KnockPacket(path)
 	if err != nil {
 		return nil, fmt.Errorf("the guard's service does not answer: %w; start it: grpc-tap guard --listen %s", err, path)
 	}
@@ -177,7 +184,7 @@ func (g *guardian) await(ctx context.Context) error {
 	case m := <-g.heard:
 		switch {
 		case m.kind == sayNo:
-			return errors.New(m.text)
+			return refusal(m.text)
 		case m.kind != sayOK:
 			return fmt.Errorf("it answered %q", m.kind)
 		}
@@ -190,6 +197,11 @@ func (g *guardian) await(ctx context.Context) error {
 		return fmt.Errorf("it does not answer within %v", answerWithin)
 	}
 }
+
+// refusal is why a guard does not guard us. It would not the next time either.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
 
 func (g *guardian) say(k kind) {
 	if g != nil {
