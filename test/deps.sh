@@ -14,6 +14,7 @@ need runc runc
 need busybox busybox-static
 need iptables iptables
 [ -x /usr/lib/cni/bridge ] || missing="$missing containernetworking-plugins"
+need systemd-analyze systemd # no daemon: a container has its own first process
 [ -e /sbin/mount.nfs ] || missing="$missing nfs-common"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,6 +19,8 @@ type Options struct {
 	// Binary is the containerd to run, beside whose its shim and ctr lie.
 	// Empty: $GRPC_TAP_CONTAINERD, or else the one in PATH.
 	Binary string
+	// Socket is where it listens, below the lab's directory; "": containerd.sock.
+	Socket string
 	// Images to import beside pause and busybox.
 	Images []Image
 	// Mirror is a registry's host:port that every image name is pulled from.
@@ -85,7 +88,7 @@ type containerd struct {
 func (l *Lab) containerdFiles(o Options) containerd {
 	t := l.t
 	t.Helper()
-	c := containerd{binary: o.Binary, Dir: l.Dir, Socket: l.Path("containerd.sock"), Runc: need(t, "runc"), Pause: PauseImage}
+	c := containerd{binary: o.Binary, Dir: l.Dir, Socket: l.Path(cmp.Or(o.Socket, "containerd.sock")), Runc: need(t, "runc"), Pause: PauseImage}
 	if c.binary == "" {
 		c.binary = os.Getenv("GRPC_TAP_CONTAINERD")
 	}
