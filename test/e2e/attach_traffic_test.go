@@ -14,7 +14,8 @@ import (
 
 // dial connects as the kubelet does, to whatever path leads to.
 func dial(path string) (*grpc.ClientConn, error) {
-	return grpc.NewClient("unix://"+path, grpc.WithTransportCredentials(insecure.NewCredentials()),
+	target, how := dialling(path)
+	return grpc.NewClient(target, how, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithAuthority("localhost"), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16<<20)))
 }
 
