@@ -4,9 +4,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/grpc-tap/grpc-tap/internal/mirror"
 )
@@ -190,4 +192,27 @@ func TestDoorOfASuccessor(t *testing.T) {
 		t.Errorf("the second door: %v", err)
 	}
 	doors[1].Close()
+}
+
+// However often a tap asks for a client that has no room, it is told once, and one
+// goroutine waits for that.
+func TestRedialIsAskedOnce(t *testing.T) {
+	h := newHouse(t)
+	h.connect()
+	go func() { // fills the way to the client
+		for {
+			if _, err := h.server.Write(make([]byte, 64<<10)); err != nil {
+				return
+			}
+		}
+	}()
+	time.Sleep(100 * time.Millisecond)
+	before := runtime.NumGoroutine()
+	for range 1000 {
+		h.Redial(1)
+	}
+	time.Sleep(50 * time.Millisecond)
+	if n := runtime.NumGoroutine() - before; n > 10 {
+		t.Errorf("%d goroutines wait", n)
+	}
 }

@@ -25,10 +25,11 @@ type conn struct {
 	out    toClient // the way to client
 	who    Client
 
-	// All three are set under the Relay's mu.
+	// All four are set under the Relay's mu.
 	mirror atomic.Pointer[mirror.Conn] // nil until it is open
 	peers  mirror.Peers
 	opened time.Time
+	asked  bool // Redial was called
 
 	mu       sync.Mutex
 	upstream *net.UnixConn

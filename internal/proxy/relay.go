@@ -224,11 +224,13 @@ func (r *Relay) SendOff() {
 }
 
 // Redial asks the client of one connection to dial anew, by a GOAWAY, as soon as
-// it can be told. One that is to be kept is not asked.
+// it can be told. One that is to be kept is not asked, and none twice: a client
+// that has no room would have each asking wait.
 func (r *Relay) Redial(number uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if c := r.conns[number]; c != nil && !c.who.Kept {
+	if c := r.conns[number]; c != nil && !c.who.Kept && !c.asked {
+		c.asked = true
 		go c.sendOff()
 	}
 }
