@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/grpc-tap/grpc-tap/internal/proxy"
 )
@@ -35,11 +36,17 @@ func Guards(ctx context.Context, path string, log *slog.Logger, serving func()) 
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		case err != nil:
-			return fmt.Errorf("the guard's socket %s: %w", path, err)
+			// No descriptor is left. Those that are guarded stay so, and who comes waits.
+			log.Warn("no relay can come", "cause", err)
+			time.Sleep(guardsPause)
+		default:
+			guarding.Go(func() { guardOne(ctx, c, log) })
 		}
-		guarding.Go(func() { guardOne(ctx, c, log) })
 	}
 }
+
+// guardsPause is for descriptors to come back.
+const guardsPause = 250 * time.Millisecond
 
 // guardOne guards one relay to its end. When the service ends, the relay hears it,
 // and finds another guard or gives its path back.
