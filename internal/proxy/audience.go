@@ -155,10 +155,12 @@ func (a *Audience) say(stands func(*mirror.Writer)) {
 	}
 }
 
-// Detached says that no more clients are accepted, and how many remain.
+// Detached says that no more clients are accepted, and how many remain: also to
+// who comes just now.
 func (a *Audience) Detached(remaining int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.stands = func(w *mirror.Writer) { w.Detached(remaining) }
 	if a.reader != nil {
 		a.reader.Mirror.Detached(remaining)
 	}

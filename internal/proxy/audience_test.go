@@ -121,6 +121,7 @@ func TestAudience(t *testing.T) {
 	if reads, _ := h.taps.Reading(); !reads {
 		t.Error("the third does not read")
 	}
+	h.tap(mirror.Read).hears(mirror.KindDetached) // it comes too late
 }
 
 // A tap that asks has the client told once, at a frame's end.

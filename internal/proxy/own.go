@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -77,10 +78,14 @@ func (l *OwnListener) remove() {
 
 // alone locks the directory until the function that it returns is called: no
 // other process of ours puts its socket at the path between a look at what is
-// there and the removal of that.
+// there and the removal of that. One that stands still in there is not waited for.
 func (l *OwnListener) alone() (done func()) {
 	fd := int(l.dir.Fd())
-	_ = unix.Flock(fd, unix.LOCK_EX) // a file system without locks: as good as it gets
+	for end := time.Now().Add(lockWait); time.Now().Before(end); time.Sleep(lockWait / 200) {
+		if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil {
+			break
+		}
+	}
 	return func() { _ = unix.Flock(fd, unix.LOCK_UN) }
 }
 

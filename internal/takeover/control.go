@@ -143,7 +143,7 @@ func (c *charge) text() string {
 
 func parseCharge(text string) (c charge, err error) {
 	f := strings.Split(text, "\x00")
-	if len(f) != 5 {
+	if len(f) < 5 { // a later version's has more
 		return c, fmt.Errorf("the control socket: a message of %d fields", len(f))
 	}
 	c.path, c.stateDir, c.keepClients = f[0], f[3], f[4] == "true"
