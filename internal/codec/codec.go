@@ -39,6 +39,9 @@ type Call struct {
 	// percent-decoded, or our words for an end without one.
 	Code    uint32
 	Message string
+	// Details is the server's grpc-status-details-bin, a google.rpc.Status; nil
+	// where there is none, or it is longer than 48 KiB.
+	Details []byte
 }
 
 // Messages is what one direction of a call carried.
@@ -54,7 +57,11 @@ type Message struct {
 	data     []byte
 	encoding string // "" as is, else the grpc-encoding it is compressed with
 	whole    bool
+	rest     Rest
 }
+
+// Rest is told the bytes of a message behind what is kept of it, in any chunks.
+type Rest interface{ Write([]byte) }
 
 // Limits bound what one connection may hold. The zero value of a field is not
 // a default: start from DefaultLimits.

@@ -17,6 +17,10 @@ type Conn struct {
 	held           int // bytes that open calls keep
 	overLimit      uint64
 	gaveUp         *GaveUp
+
+	// Follow, where it is set, is asked at the end of what is kept of an
+	// uncompressed message, with that, for who is to be told the rest.
+	Follow func(kept []byte) Rest
 }
 
 // NewConn makes a decoder that hands each call to ended when it is over. The

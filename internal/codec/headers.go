@@ -19,7 +19,12 @@ const (
 	maxTracestate  = 512
 	maxTraceparent = 128
 	maxShort       = 64
+	maxDetails     = 64 << 10 // as base64
 )
+
+// withheld stands for a value that its sender marked as never to be indexed
+// (RFC 7541 §7.1.3): it is a secret to it.
+const withheld = "‹withheld›"
 
 // upTo is the beginning of a value. Of a longer one it is a copy: an open call
 // holds what it keeps for days.
@@ -151,6 +156,10 @@ func (b *headerBlock) emit(f hpack.HeaderField) {
 		b.table.SetEmitEnabled(false)
 		return
 	}
+	if f.Sensitive {
+		b.fields.setSensitive(f.Name, f.Value)
+		return
+	}
 	b.fields.set(f.Name, f.Value)
 }
 
@@ -161,7 +170,21 @@ type fields struct {
 	timeout, encoding         string
 	traceparent, tracestate   string
 	grpcStatus, grpcMessage   string
+	details                   string
 	hasGRPCStatus             bool
+}
+
+// setSensitive keeps what the decoder cannot do without and what is no text. Of a
+// path or a message it is told that there was one.
+func (f *fields) setSensitive(name, value string) {
+	switch name {
+	case ":status", "content-type", "grpc-timeout", "grpc-encoding", "grpc-status":
+		f.set(name, value)
+	case ":path":
+		f.path = "/" + withheld + "/" + withheld
+	case "grpc-message":
+		f.grpcMessage = withheld
+	}
 }
 
 func (f *fields) set(name, value string) {
@@ -184,5 +207,9 @@ func (f *fields) set(name, value string) {
 		f.grpcStatus, f.hasGRPCStatus = upTo(maxShort, value), true
 	case "grpc-message":
 		f.grpcMessage = upTo(maxMessage, value)
+	case "grpc-status-details-bin":
+		if len(value) <= maxDetails { // a part of base64 is of no use
+			f.details = value
+		}
 	}
 }

@@ -19,6 +19,7 @@ type messageReader struct {
 	left    uint32
 	keeping bool // the current message is the last of out.First, and all of it so far is kept
 	broken  bool // not gRPC's framing: count nothing any more
+	rest    Rest // of the current message, behind what is kept of it
 }
 
 func (r *messageReader) init(c *Conn, out *Messages) { r.conn, r.out = c, out }
@@ -68,6 +69,7 @@ func (r *messageReader) complete() {
 		return
 	}
 	r.headLen = 0
+	r.rest = nil
 	r.out.Count++
 	if r.keeping {
 		r.last().whole = true
@@ -81,6 +83,9 @@ func (r *messageReader) last() *Message { return &r.out.First[len(r.out.First)-1
 // byte that finds none is the prefix's end, also if there is room again later:
 // behind a hole, the inside of a hidden field would read as fields to show.
 func (r *messageReader) keep(p []byte) {
+	if r.rest != nil {
+		r.rest.Write(p)
+	}
 	if !r.keeping {
 		return
 	}
@@ -94,6 +99,11 @@ func (r *messageReader) keep(p []byte) {
 	if n > 0 {
 		m.data = grown
 		c.held += n
+	}
+	if !r.keeping && c.Follow != nil && m.encoding == "" {
+		r.rest = c.Follow(m.data)
+		r.rest.Write(p[n:])
+		m.rest = r.rest
 	}
 }
 
@@ -118,6 +128,9 @@ func (m *Message) Plain(buf *bytes.Buffer, limit int) (data []byte, whole bool) 
 	n := min(buf.Len(), limit)
 	return buf.Bytes()[:n], m.whole && err == io.EOF
 }
+
+// Rest is who was told what is behind Plain's bytes; nil: nobody.
+func (m *Message) Rest() Rest { return m.rest }
 
 // Compressed says whether Plain has to decompress.
 func (m *Message) Compressed() bool { return m.encoding != "" && m.encoding != "identity" }

@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -22,6 +23,16 @@ const (
 	codeUnavailable       = 14
 	codeUnauthenticated   = 16
 )
+
+// decodeDetails reads grpc-status-details-bin: base64, padded or not (gRPC over
+// HTTP/2, Custom-Metadata). What is neither is none.
+func decodeDetails(s string) []byte {
+	b, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(s, "="))
+	if err != nil || len(b) == 0 {
+		return nil
+	}
+	return b
+}
 
 // statusOf reads a call's status from trailers, or from a trailers-only answer.
 // Where there is none, what clients make of that holds: gRPC's

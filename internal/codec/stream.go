@@ -30,6 +30,7 @@ func (c *Conn) headers(side Side, id uint32, end bool, at time.Time, f *fields) 
 	switch {
 	case end:
 		s.call.Code, s.call.Message = statusOf(f, s.answered)
+		s.call.Details = decodeDetails(f.details)
 		c.finish(s, at)
 	case s.answered:
 		// A second block amid the stream is not gRPC; the client resets it.

@@ -78,12 +78,13 @@ func (s *speaker) say() {
 	}
 }
 
-// block encodes "name: value" pairs.
+// block encodes "name: value" pairs, those behind a "!" as never to be indexed.
 func (s *speaker) block(fields ...string) []byte {
 	s.hbuf.Reset()
 	for _, f := range fields {
+		f, sensitive := strings.CutPrefix(f, "!")
 		i := strings.Index(f[1:], ": ") + 1
-		must(s.w.t, s.enc.WriteField(hpack.HeaderField{Name: f[:i], Value: f[i+2:]}))
+		must(s.w.t, s.enc.WriteField(hpack.HeaderField{Name: f[:i], Value: f[i+2:], Sensitive: sensitive}))
 	}
 	return bytes.Clone(s.hbuf.Bytes())
 }

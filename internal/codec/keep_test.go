@@ -1,0 +1,110 @@
+package codec
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// What a sender marks as never to be indexed is a secret to it: the decoder
+// follows such a call, and tells none of it.
+func TestNeverIndexedFieldsAreNotTold(t *testing.T) {
+	w := newWire(t)
+	var last Call
+	w.conn = NewConn(DefaultLimits(), NewBuffers(1<<20), func(c *Call) { last = *c; w.calls = append(w.calls, tell(c)) })
+	w.greet()
+	w.client.headers(1, false, ":method: POST", "!:path: /a.B/hunter2", "!content-type: application/grpc", "!grpc-timeout: 1S",
+		"!traceparent: hunter2", "!tracestate: hunter2=1", "!authorization: Bearer hunter2", "authorization: Bearer hunter2")
+	w.client.data(1, true, message("x"))
+	w.server.answer(1)
+	w.server.headers(1, true, "!grpc-status: 7", "!grpc-message: hunter2", "!grpc-status-details-bin: aHVudGVyMg")
+	w.expect(`1 /‹withheld›/‹withheld› 7 "‹withheld›" →1/1 "x" ←0/0`)
+	if said := fmt.Sprintf("%+v", last); strings.Contains(said, "hunter2") || last.Traceparent != "" || last.Details != nil {
+		t.Errorf("told %s", said)
+	}
+	// The next block of the same connection is read as ever.
+	w.client.call(3, "/a.B/C", "traceparent: 00-1")
+	w.server.headers(3, true, ":status: 200", "content-type: application/grpc", "grpc-status: 0")
+	w.expect(`3 /a.B/C 0 →0/0 ←0/0`)
+	if last.Traceparent != "00-1" {
+		t.Errorf("traceparent %q", last.Traceparent)
+	}
+}
+
+func TestStatusDetails(t *testing.T) {
+	for sent, want := range map[string]string{
+		"aGVsbG8h":                        "hello!",
+		"aGVsbG8":                         "hello",
+		"aGVsbG8=":                        "hello",
+		"":                                "",
+		"not base64":                      "",
+		strings.Repeat("A", maxDetails+4): "", // a part of it would be of no use
+	} {
+		w := newWire(t)
+		var details []byte
+		w.conn = NewConn(DefaultLimits(), NewBuffers(1<<20), func(c *Call) { details = c.Details })
+		w.greet()
+		w.client.call(1, "/a.B/C")
+		w.server.headers(1, true, ":status: 200", "content-type: application/grpc", "grpc-status: 9", "grpc-status-details-bin: "+sent)
+		if string(details) != want {
+			t.Errorf("%.20q: %q", sent, details)
+		}
+	}
+}
+
+// heard is a Rest that remembers all of it.
+type heard struct{ b []byte }
+
+func (h *heard) Write(p []byte) { h.b = append(h.b, p...) }
+
+// What is behind the kept prefix of a message is told, to the byte and of that
+// message alone, in any chunking.
+func TestFollow(t *testing.T) {
+	limits := DefaultLimits()
+	limits.KeepBytes, limits.KeepMessages = 100, 2
+	long := func(n int) string {
+		var b bytes.Buffer
+		for i := range n {
+			b.WriteByte(byte(i * 7))
+		}
+		return b.String()
+	}
+	for _, cut := range []int{1, 3, 100, 105, 1 << 20} {
+		w := newWire(t)
+		told := 0
+		w.conn = NewConn(limits, NewBuffers(1<<20), func(c *Call) {
+			for i, want := range []string{long(5000), "short"} {
+				m := &c.Request.First[i]
+				var buf bytes.Buffer
+				p, whole := m.Plain(&buf, 1<<20)
+				rest, _ := m.Rest().(*heard)
+				switch {
+				case whole != (rest == nil):
+					t.Errorf("cut by %d, message %d: whole %v, and told the rest: %v", cut, i, whole, rest != nil)
+				case rest == nil && string(p) != want, rest != nil && string(p)+string(rest.b) != want:
+					t.Errorf("cut by %d, message %d: not what was sent", cut, i)
+				}
+				told++
+			}
+		})
+		w.conn.Follow = func(kept []byte) Rest {
+			if len(kept) != limits.KeepBytes {
+				t.Errorf("%d bytes are kept", len(kept))
+			}
+			return &heard{}
+		}
+		w.greet()
+		w.client.call(1, "/a.B/C")
+		all := append(append(message(long(5000)), message("short")...), message(long(3000))...)
+		for len(all) > 0 {
+			n := min(cut, len(all), 16<<10)
+			w.client.data(1, false, all[:n])
+			all = all[n:]
+		}
+		w.conn.Close(w.now)
+		if told != 2 {
+			t.Errorf("cut by %d: %d messages", cut, told)
+		}
+	}
+}
