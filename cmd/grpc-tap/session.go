@@ -72,7 +72,7 @@ func (s *session) run(ctx context.Context) error {
 	left.Store(int32(len(all)))
 	for i, e := range s.paths {
 		served := sync.OnceFunc(serving.Done)
-		one := s.life(e, tap.Config{Sinks: out.sinks, Log: out.log, Pods: pods}, served)
+		one := s.life(e, s.show.payload.tell(tap.Config{Sinks: out.sinks, Log: out.log, Pods: pods}), served)
 		all[i] = one
 		serving.Add(1)
 		ended.Go(func() {

@@ -30,6 +30,7 @@ type showFlags struct {
 	endpoint string
 	insecure bool
 	logLevel string
+	payload  payloadFlags
 }
 
 func (s *showFlags) add(f *pflag.FlagSet) {
@@ -40,6 +41,7 @@ func (s *showFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&s.filter.Method, "method", "", "print only methods that match this `GLOB`, such as '*Container*' or 'csi.v1.Node/*'")
 	f.StringVar(&s.endpoint, "otlp-endpoint", "", "export spans to this collector by OTLP/gRPC: `HOST:PORT` (or OTEL_EXPORTER_OTLP_ENDPOINT)")
 	f.BoolVar(&s.insecure, "otlp-insecure", false, "the collector takes plaintext, not TLS")
+	s.payload.add(f)
 	f.StringVar(&s.logLevel, "log-level", "info", "what to log on stderr: debug, info, warn or error")
 }
 
@@ -52,7 +54,7 @@ func (s *showFlags) check() error {
 	if _, err := s.level(); err != nil {
 		return err
 	}
-	return s.filter.Validate()
+	return errors.Join(s.filter.Validate(), s.payload.check())
 }
 
 func (s *showFlags) level() (l slog.Level, err error) {
@@ -85,6 +87,9 @@ func (s *showFlags) open(ctx context.Context, stop func(), stdout, stderr io.Wri
 		return nil, err
 	}
 	o := &output{log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))}
+	if err := s.payload.open(o.log); err != nil {
+		return nil, err
+	}
 	if span.Configured(s.endpoint, os.Getenv) {
 		v, _ := versionInfo()
 		o.spans, err = span.New(context.WithoutCancel(ctx), span.Options{Endpoint: s.endpoint, Insecure: s.insecure, Version: v, Log: o.log})

@@ -35,6 +35,9 @@ type Record struct {
 	Code    string `json:"code,omitempty"`
 	// Message is the status message, or for a lost call how it was lost.
 	Message string `json:"message,omitempty"`
+	// Details are the status' error details: an array of google.rpc's messages,
+	// each with its name as "@type".
+	Details json.RawMessage `json:"details,omitempty"`
 
 	Socket string `json:"socket"` // the path that the client dialled
 	Caller Caller `json:"caller,omitzero"`
@@ -45,9 +48,12 @@ type Record struct {
 	SandboxID string    `json:"sandbox_id,omitempty"`
 	Image     string    `json:"image,omitempty"`
 	Volume    Volume    `json:"volume,omitzero"`
+	// Subject is what the call is about that is none of these: a device, a
+	// claim, an etcd key, a blob's digest.
+	Subject string `json:"subject,omitempty"`
 
-	// Request and Response are allow-listed fields as JSON: an object, or for
-	// a stream an array of its first messages.
+	// Request and Response are what may be shown of the payloads as JSON: an
+	// object, or for a stream an array of its first messages.
 	Request  json.RawMessage `json:"request,omitempty"`
 	Response json.RawMessage `json:"response,omitempty"`
 

@@ -77,6 +77,7 @@ func (m *Map) Complete(r *call.Record, f schema.Facts) {
 	state(&r.Volume.Path, f.VolumePath, f.StagingPath)
 	state(&r.Volume.Driver, f.Driver)
 	state(&r.Server.Name, f.ServerName)
+	state(&r.Subject, f.Subject)
 	if ok {
 		m.learn(r, f)
 	}

@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"google.golang.org/protobuf/reflect/protoreflect"
-
 	"github.com/grpc-tap/grpc-tap/internal/call"
 	"github.com/grpc-tap/grpc-tap/internal/codec"
 	"github.com/grpc-tap/grpc-tap/internal/codec/schema"
@@ -24,7 +22,7 @@ func (t *Tap) record(c *conn, k *codec.Call) *call.Record {
 		ResponseBytes: k.Response.Bytes, ResponseMessages: k.Response.Count,
 		Connection: c.id, Stream: k.Stream,
 	}
-	r.Message, r.Truncated = message(k.Message)
+	r.Message, r.Truncated = t.cfg.Policy.Message(k.Message, maxMessage)
 	if k.Lost {
 		r.State = call.Lost
 	} else {
@@ -32,22 +30,29 @@ func (t *Tap) record(c *conn, k *codec.Call) *call.Record {
 	}
 	r.Service, r.Method = splitPath(k.Path)
 	trace(r, k.Traceparent, k.Tracestate)
+	var cut bool
+	r.Details, cut = t.cfg.Policy.Details(k.Details, t.cfg.PayloadBytes)
+	r.Truncated = r.Truncated || cut
 
-	var facts schema.Facts
-	if m := schema.Lookup(r.Service, r.Method); m != nil {
-		var cut bool
-		r.Request, cut = t.render(m.Request, false, &k.Request)
-		r.Truncated = r.Truncated || cut
-		r.Response, cut = t.render(m.Response, m.ServerStreaming, &k.Response)
-		r.Truncated = r.Truncated || cut
-		request, _ := t.first(&k.Request)
-		response, whole := t.first(&k.Response)
-		facts = m.Facts(request, response)
-		if code, known := m.ExitCode(response, whole); known && r.Code == "OK" {
+	m := t.cfg.APIs.Lookup(r.Service, r.Method)
+	if m == nil { // nobody knows it: what there is more than one of is a stream
+		r.Service, r.Method = schema.ScrubName(r.Service), schema.ScrubName(r.Method)
+		m = &schema.Method{
+			Request: &schema.Message{}, ClientStreaming: k.Request.Count > 1,
+			Response: &schema.Message{}, ServerStreaming: k.Response.Count > 1,
+		}
+	}
+	request, response := t.kept(&k.Request), t.kept(&k.Response)
+	r.Request, cut = t.show(m.Request, m.ClientStreaming, request, k.Request.Count)
+	r.Truncated = r.Truncated || cut
+	r.Response, cut = t.show(m.Response, m.ServerStreaming, response, k.Response.Count)
+	r.Truncated = r.Truncated || cut
+	if len(response) > 0 && r.Code == "OK" {
+		if code, known := m.ExitCode(response[0]); known {
 			r.ExitCode = &code
 		}
 	}
-	t.cfg.Pods.Complete(r, facts)
+	t.cfg.Pods.Complete(r, m.Facts(first(request), first(response)))
 	if r.Server.Name == "" { // until it says its name itself
 		r.Server.Name = baseName(c.peers.ServerExe)
 	}
@@ -58,26 +63,38 @@ func (t *Tap) record(c *conn, k *codec.Call) *call.Record {
 // The longest that are seen on nodes have 9 KB.
 const maxMessage = 16 << 10
 
-func message(s string) (_ string, cut bool) {
-	if len(s) > maxMessage {
-		s, cut = strings.ToValidUTF8(s[:maxMessage], "")+"…", true
+// kept is what was kept of a direction's messages, decompressed.
+func (t *Tap) kept(m *codec.Messages) []schema.Prefix {
+	all := make([]schema.Prefix, len(m.First))
+	for i := range m.First {
+		one := &m.First[i]
+		all[i].Bytes, all[i].Whole = one.Plain(&t.scratch, codec.DefaultLimits().KeepBytes)
+		if one.Compressed() { // there is one scratch buffer
+			all[i].Bytes = bytes.Clone(all[i].Bytes)
+		}
+		all[i].Past, _ = one.Rest().(*schema.Past)
 	}
-	return schema.Scrub(s), cut
+	return all
 }
 
-// render shows a direction's message, or for a stream an array of its first.
-func (t *Tap) render(d protoreflect.MessageDescriptor, stream bool, m *codec.Messages) (out json.RawMessage, cut bool) {
-	if !stream {
-		if len(m.First) == 0 {
-			return nil, false
-		}
-		data, whole := m.First[0].Plain(&t.scratch, codec.DefaultLimits().KeepBytes)
-		return schema.Render(d, data, whole, t.cfg.PayloadBytes)
+func first(all []schema.Prefix) []byte {
+	if len(all) == 0 {
+		return nil
+	}
+	return all[0].Bytes
+}
+
+// show shows a direction's message, or for a stream an array of its first.
+func (t *Tap) show(m *schema.Message, stream bool, kept []schema.Prefix, count int64) (out json.RawMessage, cut bool) {
+	switch {
+	case t.cfg.Policy.Payload == schema.None, len(kept) == 0:
+		return nil, false
+	case !stream:
+		return t.render.Render(m, kept[0], t.cfg.PayloadBytes)
 	}
 	shown := int64(0)
-	for i := range m.First {
-		data, whole := m.First[i].Plain(&t.scratch, codec.DefaultLimits().KeepBytes)
-		b, c := schema.Render(d, data, whole, t.cfg.PayloadBytes-len(out)-len("[,]"))
+	for _, p := range kept {
+		b, c := t.render.Render(m, p, t.cfg.PayloadBytes-len(out)-len("[]"))
 		if b == nil {
 			break
 		}
@@ -86,23 +103,10 @@ func (t *Tap) render(d protoreflect.MessageDescriptor, stream bool, m *codec.Mes
 		shown++
 	}
 	if shown == 0 {
-		return nil, m.Count > 0
+		return nil, true
 	}
 	out[0] = '['
-	return append(out, ']'), cut || shown < m.Count
-}
-
-// first is what was kept of a direction's first message, decompressed; a copy
-// where it was compressed, for there is one scratch buffer.
-func (t *Tap) first(m *codec.Messages) (data []byte, whole bool) {
-	if len(m.First) == 0 {
-		return nil, false
-	}
-	data, whole = m.First[0].Plain(&t.scratch, codec.DefaultLimits().KeepBytes)
-	if m.First[0].Compressed() {
-		data = bytes.Clone(data)
-	}
-	return data, whole
+	return append(out, ']'), cut || shown < count
 }
 
 // splitPath splits "/package.Service/Method".

@@ -13,12 +13,12 @@ import (
 	"log/slog"
 	"maps"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/grpc-tap/grpc-tap/internal/codec"
+	"github.com/grpc-tap/grpc-tap/internal/codec/schema"
 	"github.com/grpc-tap/grpc-tap/internal/identity"
 	"github.com/grpc-tap/grpc-tap/internal/mirror"
 )
@@ -27,6 +27,8 @@ import (
 type Config struct {
 	// PayloadBytes bounds a request or a response as it is shown; 0: 2048.
 	PayloadBytes int
+	Policy       schema.Policy // what may be shown
+	APIs         *schema.APIs  // nil: those that are known without a descriptor set
 	Sinks        []*Queue
 	Pods         *identity.Map // shared by the taps of a node; nil: one of its own
 	Log          *slog.Logger
@@ -96,6 +98,7 @@ type Tap struct {
 	conns     map[uint64]*conn
 	buffers   *codec.Buffers
 	scratch   bytes.Buffer // for decompressing
+	render    schema.Renderer
 	stats     Stats
 	dropped   uint64 // of connections that are closed
 	noAnswers bool   // said that the upstream does not answer
@@ -109,7 +112,8 @@ func New(cfg Config) *Tap {
 		cfg.PayloadBytes = 2048
 	}
 	t := &Tap{
-		cfg: cfg, log: cfg.Log, conns: map[uint64]*conn{}, asked: map[uint32]asks{},
+		render: schema.Renderer{Policy: cfg.Policy},
+		cfg:    cfg, log: cfg.Log, conns: map[uint64]*conn{}, asked: map[uint32]asks{},
 		buffers: codec.NewBuffers(keptBytes),
 		stats:   Stats{GaveUp: map[string]uint64{}},
 	}
@@ -118,7 +122,9 @@ func New(cfg Config) *Tap {
 	}
 	if t.cfg.NewDecoder == nil {
 		t.cfg.NewDecoder = func(ended func(*codec.Call)) Decoder {
-			return codec.NewConn(codec.DefaultLimits(), t.buffers, ended)
+			c := codec.NewConn(codec.DefaultLimits(), t.buffers, ended)
+			c.Follow = func(kept []byte) codec.Rest { return schema.Follow(kept) }
+			return c
 		}
 	}
 	return t
@@ -333,9 +339,7 @@ func (t *Tap) guard(c *conn, e *mirror.Event, step func() error) {
 func (t *Tap) survive(c *conn, step func() error) (err error) {
 	defer func() {
 		if recover() != nil {
-			// The stack names our code only; the panic's value, which is not
-			// told, could hold bytes of the wire.
-			t.log.Debug("a decoder panicked", "connection", c.id, "stack", string(debug.Stack()))
+			t.log.Debug("a decoder panicked", "connection", c.id, "stack", stack())
 			err = &codec.GaveUp{Token: "panic"}
 		}
 	}()

@@ -1,214 +1,250 @@
 package schema
 
 import (
-	"bytes"
+	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// table says what may be shown: a message's full name, and the fields of it
-// that show, most important first. The order is that of the output, and what
-// exceeds the budget is cut at the end: put what identifies the object first
-// and long lists last.
-//
-// A map field names the keys that show, "labels[key key]"; only anyKey shows
-// them all. A nested message shows by its own entry, wherever it is used, and
-// must have one. There is no wildcard for fields, on purpose: a field that a new
-// release of an API adds stays hidden until somebody has looked at it.
-type table map[protoreflect.FullName][]string
+// maxKeys is how many keys of a map a table may list, so that rendering keeps
+// its books on the stack. Of a map with anyKey, the first maxKeys keys show.
+const maxKeys = 16
 
-// anyKey lets every key of a map show.
-const anyKey = "[*]"
-
-// A message lists at most maxFields fields and a field at most maxKeys keys, so
-// that rendering keeps its books on the stack. Of a map with anyKey, the first
-// maxKeys keys show.
-const (
-	maxFields = 24
-	maxKeys   = 16
-)
-
-// message is the plan by which one message type renders.
-type message struct {
-	fields []field // in table order
-	index  []int8  // field number → position in fields, or -1
+// Message is the plan by which one message type renders. The zero value is of
+// messages that nobody knows: of these, field numbers and wire types show.
+type Message struct {
+	name   protoreflect.FullName
+	fields []field // in the order of the output
+	index  []int32 // field number → position in fields, or -1
+	// sparse holds what index would be too large for.
+	sparse map[protowire.Number]int
 }
 
-// field is one listed field.
+// field is one field of a plan.
 type field struct {
 	number  protowire.Number
 	wire    protowire.Type // of one element
 	kind    protoreflect.Kind
 	label   string // the JSON key, with quotes and colon
+	typ     string // "string", "AuthConfig"
+	verdict verdict
 	list    bool
-	isMap   bool
-	keys    [][]byte // of a map: those that show; nil for any
+	message *Message
 	enum    map[int32]string
-	message *message
+
+	isMap  bool
+	anyKey bool
+	keys   []string // those that show
+	key    *field   // of a map: the key's and the value's kind
+	value  *field
 }
 
-// at is the position of a field number among those listed, or -1.
-func (m *message) at(n protowire.Number) int {
+// at is the position of a field number among those known, or -1.
+func (m *Message) at(n protowire.Number) int {
 	if int(n) < len(m.index) {
 		return int(m.index[n])
+	}
+	if i, ok := m.sparse[n]; ok {
+		return i
 	}
 	return -1
 }
 
-// compiler turns tables into plans, once for each message.
-type compiler struct {
-	*registry
-	shown map[protoreflect.FullName][]string
+// compiled is an API, ready for Lookup and Render.
+type compiled struct {
+	methods  map[methodName]*Method
+	order    []*Method
+	messages map[protoreflect.FullName]*Message
+	// problems are the mistakes in its tables. A field that has one does not
+	// show; a test fails for each.
+	problems []error
 }
 
-func compile(files []protoreflect.FileDescriptor, tables []table, abouts []about) *registry {
-	c := compiler{
-		registry: &registry{
-			methods:  map[methodName]*Method{},
-			messages: map[protoreflect.MessageDescriptor]*message{},
-		},
-		shown: map[protoreflect.FullName][]string{},
-	}
-	for _, t := range tables {
-		maps.Copy(c.shown, t)
-	}
-	all := about{}
-	for _, a := range abouts {
-		maps.Copy(all, a)
-	}
-	for _, file := range files {
-		for i := range file.Services().Len() {
-			c.service(file.Services().Get(i), all)
+// compiler turns a table into plans, once for each message.
+type compiler struct {
+	*compiled
+	api
+}
+
+func compile(files *protoregistry.Files, a api) *compiled {
+	c := compiler{api: a, compiled: &compiled{methods: map[methodName]*Method{}, messages: map[protoreflect.FullName]*Message{}}}
+	files.RangeFiles(func(f protoreflect.FileDescriptor) bool {
+		for i := range f.Services().Len() {
+			c.service(f.Services().Get(i))
 		}
-	}
-	for name := range all {
-		c.problem("%s: no such method", name)
-	}
-	used := map[protoreflect.FullName]bool{}
-	for d := range c.messages {
-		used[d.FullName()] = true
+		if len(a.services) == 0 { // error details: messages that no method names
+			c.file(f)
+		}
+		return true
+	})
+	slices.SortStableFunc(c.order, func(a, b *Method) int {
+		return cmp.Compare(slices.Index(c.services, a.Service), slices.Index(c.services, b.Service))
+	})
+	for name := range c.about {
+		if !slices.ContainsFunc(c.order, func(m *Method) bool { return m.Service+"/"+m.Name == name }) {
+			c.problem("%s: no such method", name)
+		}
 	}
 	for name := range c.shown {
-		if !used[name] {
-			c.problem("%s: no method's messages hold it in a listed field", name)
+		if c.messages[name] == nil {
+			c.problem("%s: no method's messages hold it", name)
 		}
 	}
-	return c.registry
+	for _, name := range c.never {
+		m := c.messages[name.Parent()]
+		if m == nil || !slices.ContainsFunc(m.fields, func(f field) bool { return f.verdict == never && f.label == label(name.Name()) }) {
+			c.problem("%s: no such field", name)
+		}
+	}
+	return c.compiled
 }
 
 func (c *compiler) problem(format string, args ...any) {
 	c.problems = append(c.problems, fmt.Errorf(format, args...))
 }
 
-// service takes in a service's methods, and takes their facts out of all.
-func (c *compiler) service(s protoreflect.ServiceDescriptor, all about) {
+// service takes in a service's methods.
+func (c *compiler) service(s protoreflect.ServiceDescriptor) {
 	for i := range s.Methods().Len() {
 		d := s.Methods().Get(i)
 		m := &Method{
 			Service: string(s.FullName()), Name: string(d.Name()),
-			Request: d.Input(), Response: d.Output(),
-			ServerStreaming: d.IsStreamingServer(),
+			Request: c.message(d.Input()), Response: c.message(d.Output()),
+			ClientStreaming: d.IsStreamingClient(), ServerStreaming: d.IsStreamingServer(),
 		}
-		c.message(m.Request)
-		c.message(m.Response)
 		path := m.Service + "/" + m.Name
-		if err := m.resolve(all[path]); err != nil {
+		m.exitCode = path == execSync
+		if err := m.resolve(c.about[path], d); err != nil {
 			c.problem("%s: %w", path, err)
 		}
-		delete(all, path)
 		c.methods[methodName{m.Service, m.Name}] = m
 		c.order = append(c.order, m)
 	}
 }
 
-// message gives the plan of a message, making it if need be; a message that no
-// table names has none.
-func (c *compiler) message(d protoreflect.MessageDescriptor) *message {
-	names, ok := c.shown[d.FullName()]
-	if !ok {
-		return nil
+func (c *compiler) file(f protoreflect.FileDescriptor) {
+	for i := range f.Messages().Len() {
+		c.message(f.Messages().Get(i))
 	}
-	if m := c.messages[d]; m != nil {
+}
+
+// message gives the plan of a message, making it if need be.
+func (c *compiler) message(d protoreflect.MessageDescriptor) *Message {
+	if m := c.messages[d.FullName()]; m != nil {
 		return m
 	}
-	m := &message{}
-	c.messages[d] = m // before its fields: a message may hold itself
-	for _, name := range names {
-		f, err := c.field(d, name)
-		if err == nil && len(m.fields) == maxFields {
-			err = fmt.Errorf("more than %d fields", maxFields)
-		}
-		if err != nil {
-			c.problem("%s.%s: %w", d.FullName(), name, err)
+	m := &Message{name: d.FullName()}
+	c.messages[m.name] = m // before its fields: a message may hold itself
+	done := map[protoreflect.Name]bool{}
+	for _, s := range c.shown[m.name] {
+		e := parseEntry(s)
+		fd := d.Fields().ByName(e.name)
+		if fd == nil || done[e.name] {
+			c.problem("%s.%s: no such field, or listed twice", m.name, s)
 			continue
 		}
-		for len(m.index) <= int(f.number) {
-			m.index = append(m.index, -1)
+		if err := c.allowed(fd, e); err != nil {
+			c.problem("%s.%s: %w", m.name, s, err)
+			continue
 		}
-		m.index[f.number] = int8(len(m.fields))
-		m.fields = append(m.fields, f)
+		done[e.name] = true
+		m.fields = append(m.fields, c.field(fd, e))
+	}
+	c.unlisted(m, d, done)
+	for i := range m.fields {
+		m.put(m.fields[i].number, i)
 	}
 	return m
 }
 
-// field compiles one entry of a table: a field's name, for a map with its keys.
-func (c *compiler) field(d protoreflect.MessageDescriptor, entry string) (field, error) {
-	name, keys, hasKeys := cutKeys(entry)
-	fd := d.Fields().ByName(protoreflect.Name(name))
-	switch {
-	case fd == nil:
-		return field{}, fmt.Errorf("no such field")
-	case secret(fd):
-		return field{}, fmt.Errorf("the API marks it as secret")
-	case hasKeys != fd.IsMap():
-		return field{}, fmt.Errorf("a map, and only a map, names the keys that show")
+// unlisted adds what the table doesn't list: before the first list or map, for
+// those are what is cut.
+func (c *compiler) unlisted(m *Message, d protoreflect.MessageDescriptor, done map[protoreflect.Name]bool) {
+	at := slices.IndexFunc(m.fields, func(f field) bool { return f.list || f.isMap })
+	if at < 0 {
+		at = len(m.fields)
 	}
-	f := field{
-		number: fd.Number(), kind: fd.Kind(), wire: wireType(fd.Kind()), label: strconv.Quote(name) + ":",
-		list: fd.IsList(), isMap: fd.IsMap(),
-	}
-	switch {
-	case fd.IsMap():
-		return f, f.compileKeys(fd, keys)
-	case fd.Kind() == protoreflect.GroupKind:
-		return field{}, fmt.Errorf("groups are not rendered")
-	case fd.Kind() == protoreflect.EnumKind:
-		f.enum = enumNames(fd.Enum())
-	case fd.Kind() == protoreflect.MessageKind:
-		if f.message = c.message(fd.Message()); f.message == nil {
-			return field{}, fmt.Errorf("%s has no entry of its own", fd.Message().FullName())
+	var rest []field
+	for i := range d.Fields().Len() {
+		if fd := d.Fields().Get(i); !done[fd.Name()] {
+			rest = append(rest, c.field(fd, entry{anyKey: true}))
 		}
 	}
-	return f, nil
+	m.fields = slices.Insert(m.fields, at, rest...)
 }
 
-func (f *field) compileKeys(fd protoreflect.FieldDescriptor, keys string) error {
-	if fd.MapKey().Kind() != protoreflect.StringKind || fd.MapValue().Kind() != protoreflect.StringKind {
-		return fmt.Errorf("only maps of string to string are rendered")
+// put notes where a field number's plan is.
+func (m *Message) put(n protowire.Number, at int) {
+	if n > 1<<10 {
+		if m.sparse == nil {
+			m.sparse = map[protowire.Number]int{}
+		}
+		m.sparse[n] = at
+		return
 	}
-	if keys != "*" {
-		f.keys = bytes.Fields([]byte(keys))
+	for len(m.index) <= int(n) {
+		m.index = append(m.index, -1)
 	}
-	if len(f.keys) > maxKeys {
+	m.index[n] = int32(at)
+}
+
+// allowed: the table may list the field as it does.
+func (c *compiler) allowed(fd protoreflect.FieldDescriptor, e entry) error {
+	switch {
+	case secret(fd):
+		return fmt.Errorf("the API marks it as secret")
+	case slices.Contains(c.never, fd.FullName()):
+		return fmt.Errorf("it is never to be shown")
+	case e.isMap != fd.IsMap():
+		return fmt.Errorf("a map, and only a map, names the keys that show")
+	case len(e.keys) > maxKeys:
 		return fmt.Errorf("more than %d keys", maxKeys)
+	case fd.Kind() == protoreflect.GroupKind:
+		return fmt.Errorf("groups are not rendered")
+	}
+	held := fd.Message()
+	if fd.IsMap() {
+		held = fd.MapValue().Message()
+	}
+	if held == nil || fd.IsMap() && e.verdict == text {
+		return nil
+	}
+	if _, ok := c.shown[held.FullName()]; !ok {
+		return fmt.Errorf("%s has no entry of its own", held.FullName())
 	}
 	return nil
 }
 
-// cutKeys splits "labels[key key]" into "labels" and "key key".
-func cutKeys(s string) (name, keys string, ok bool) {
-	name, rest, ok := strings.Cut(s, "[")
-	return name, strings.TrimSuffix(rest, "]"), ok
+// field compiles one field.
+func (c *compiler) field(fd protoreflect.FieldDescriptor, e entry) field {
+	f := field{
+		number: fd.Number(), kind: fd.Kind(), wire: wireType(fd.Kind()), label: label(fd.Name()), typ: fd.Kind().String(),
+		verdict: e.verdict, list: fd.IsList(), isMap: fd.IsMap(), anyKey: e.anyKey, keys: e.keys,
+	}
+	if secret(fd) || slices.Contains(c.never, fd.FullName()) {
+		f.verdict = never
+	}
+	switch {
+	case fd.IsMap():
+		key, value := c.field(fd.MapKey(), entry{verdict: shown}), c.field(fd.MapValue(), entry{verdict: e.verdict})
+		f.key, f.value = &key, &value
+	case fd.Enum() != nil:
+		f.typ, f.enum = string(fd.Enum().Name()), enumNames(fd.Enum())
+	case fd.Kind() == protoreflect.MessageKind:
+		f.typ, f.message = string(fd.Message().Name()), c.message(fd.Message())
+	}
+	return f
 }
+
+func label(name protoreflect.Name) string { return strconv.Quote(string(name)) + ":" }
 
 // secret: the API itself says that the field must not be shown. The tables are
 // ours and could be wrong; this is the API's own word, and it wins.
@@ -226,26 +262,4 @@ func enumNames(e protoreflect.EnumDescriptor) map[int32]string {
 		}
 	}
 	return names
-}
-
-// lengthKinds are the kinds that a length precedes; none of them is ever packed.
-var lengthKinds = []protoreflect.Kind{protoreflect.StringKind, protoreflect.BytesKind, protoreflect.MessageKind}
-
-func wireType(k protoreflect.Kind) protowire.Type {
-	switch k {
-	case protoreflect.Fixed32Kind, protoreflect.Sfixed32Kind, protoreflect.FloatKind:
-		return protowire.Fixed32Type
-	case protoreflect.Fixed64Kind, protoreflect.Sfixed64Kind, protoreflect.DoubleKind:
-		return protowire.Fixed64Type
-	}
-	if slices.Contains(lengthKinds, k) {
-		return protowire.BytesType
-	}
-	return protowire.VarintType
-}
-
-// accepts: the field, or as a list a packed run of it, is encoded like this.
-// What is encoded otherwise is not the field, as protobuf's parsers have it too.
-func (f *field) accepts(t protowire.Type) bool {
-	return t == f.wire || f.list && t == protowire.BytesType
 }

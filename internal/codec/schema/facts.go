@@ -22,6 +22,9 @@ type Facts struct {
 	PV, PVC                       string
 	Driver                        string // a CSI driver's name, by its own word
 	ServerName                    string // who answers, by its own word
+	// Subject is what a call is about that is none of these: a device, a claim, a
+	// key, a blob. Of several, the first.
+	Subject string
 }
 
 // fact is one of Facts' fields.
@@ -42,6 +45,7 @@ const (
 	factPVC
 	factDriver
 	factServerName
+	factSubject
 	factCount
 )
 
@@ -51,6 +55,7 @@ func (f *Facts) at(which fact) *string {
 		factSandboxID: &f.SandboxID, factContainerID: &f.ContainerID, factContainerName: &f.ContainerName,
 		factImage: &f.Image, factVolumeID: &f.VolumeID, factVolumePath: &f.VolumePath, factStagingPath: &f.StagingPath,
 		factPV: &f.PV, factPVC: &f.PVC, factDriver: &f.Driver, factServerName: &f.ServerName,
+		factSubject: &f.Subject,
 	}[which]
 }
 
@@ -64,7 +69,7 @@ type sources []source
 
 // source is one path: "request." or "response.", then field names, and of a map
 // the key in brackets, "response.status.labels[io.kubernetes.pod.uid]". A path
-// does not lead through a list: a call is about one object.
+// leads through a list for a Subject alone: else, a call is about one object.
 type source struct {
 	fact fact
 	path string
@@ -92,6 +97,7 @@ type step struct {
 	next   []step // into a message, or into a map by key
 	key    string // of a step within a map: the key; number is 0
 	leaf   bool
+	first  bool // of several occurrences the first counts, and not the last
 	fact   fact
 	rank   int8 // of two sources of a fact the higher wins
 }
@@ -146,28 +152,35 @@ func (w *walker) walkMap(steps []step, b []byte, cut bool) {
 
 func isText(c *cursor) bool { return c.wire == protowire.BytesType }
 
+// learn takes in a fact. It leaves with every record, so that a credential in it
+// is taken out as of anything that is shown.
 func (w *walker) learn(s *step, value []byte) {
 	if len(value) == 0 || len(value) > maxFact || s.rank < w.ranks[s.fact] {
 		return
 	}
+	to := w.facts.at(s.fact)
+	if s.first && *to != "" && s.rank == w.ranks[s.fact] {
+		return
+	}
 	w.ranks[s.fact] = s.rank
-	*w.facts.at(s.fact) = strings.ToValidUTF8(string(value), replacement)
+	*to = ScrubName(strings.ToValidUTF8(string(value), replacement))
 }
 
 // resolve turns sources into steps by the method's descriptors.
-func (m *Method) resolve(from sources) error {
+func (m *Method) resolve(from sources, method protoreflect.MethodDescriptor) error {
 	for i, s := range from {
-		path, key, _ := cutKeys(s.path)
+		path, key, _ := strings.Cut(strings.TrimSuffix(s.path, "]"), "[")
 		names := strings.Split(path, ".")
-		to, d := &m.request, m.Request
+		to, d := &m.request, method.Input()
 		switch names[0] {
 		case "request":
 		case "response":
-			to, d = &m.response, m.Response
+			to, d = &m.response, method.Output()
 		default:
 			return fmt.Errorf("%q begins with neither request nor response", s.path)
 		}
-		if err := grow(to, d, names[1:], step{leaf: true, key: key, fact: s.fact, rank: int8(i)}); err != nil {
+		leaf := step{leaf: true, key: key, fact: s.fact, rank: int8(i), first: s.fact == factSubject}
+		if err := grow(to, d, names[1:], leaf); err != nil {
 			return fmt.Errorf("%q: %w", s.path, err)
 		}
 	}
@@ -185,7 +198,7 @@ func grow(to *[]step, d protoreflect.MessageDescriptor, names []string, leaf ste
 	switch {
 	case fd == nil:
 		return fmt.Errorf("%s has no field %q", d.FullName(), names[0])
-	case fd.IsList():
+	case fd.IsList() && leaf.fact != factSubject:
 		return fmt.Errorf("%s is a list", fd.FullName())
 	case !last && (fd.IsMap() || fd.Message() == nil):
 		return fmt.Errorf("%s is no message", fd.FullName())
@@ -195,7 +208,7 @@ func grow(to *[]step, d protoreflect.MessageDescriptor, names []string, leaf ste
 		return fmt.Errorf("%s: a map, and only a map, needs a key", fd.FullName())
 	case fd.IsMap() && fd.MapValue().Kind() == protoreflect.StringKind:
 		to = &child(to, fd.Number()).next
-	case fd.Kind() == protoreflect.StringKind:
+	case fd.Kind() == protoreflect.StringKind, fd.Kind() == protoreflect.BytesKind && leaf.fact == factSubject:
 		leaf.number = fd.Number()
 	default:
 		return fmt.Errorf("%s is not a string", fd.FullName())

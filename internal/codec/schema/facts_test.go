@@ -5,8 +5,13 @@ import (
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	imagesapi "github.com/containerd/containerd/api/services/images/v1"
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
-	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	devicepluginapi "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
+	draapi "k8s.io/kubelet/pkg/apis/dra/v1"
+	podresourcesapi "k8s.io/kubelet/pkg/apis/podresources/v1"
 )
 
 const (
@@ -14,8 +19,21 @@ const (
 	imageService   = "runtime.v1.ImageService"
 )
 
+func lookup(service, method string) *Method { return (&APIs{}).Lookup(service, method) }
+
+// filledOf is the wire form of a filled message that has this plan.
+func filledOf(t testing.TB, m *Message) []byte {
+	for _, p := range payloads() {
+		if p.d.FullName() == m.name && len(p.plan.fields) == len(m.fields) {
+			return marshal(t, filled(p.api, p.d, 3))
+		}
+	}
+	t.Fatalf("no message %s", m.name)
+	return nil
+}
+
 func TestFacts(t *testing.T) {
-	metadata := &cri.PodSandboxMetadata{Namespace: "ns", Name: "web", Uid: "u1"}
+	metadata := &criapi.PodSandboxMetadata{Namespace: "ns", Name: "web", Uid: "u1"}
 	labels := map[string]string{
 		"app": "x", "io.kubernetes.pod.namespace": "ns", "io.kubernetes.pod.name": "web", "io.kubernetes.pod.uid": "u1",
 	}
@@ -28,35 +46,35 @@ func TestFacts(t *testing.T) {
 		request, response proto.Message
 		want              Facts
 	}{
-		{runtimeService, "Version", &cri.VersionRequest{}, &cri.VersionResponse{RuntimeName: "containerd"}, Facts{ServerName: "containerd"}},
+		{runtimeService, "Version", &criapi.VersionRequest{}, &criapi.VersionResponse{RuntimeName: "containerd"}, Facts{ServerName: "containerd"}},
 		{runtimeService, "RunPodSandbox",
-			&cri.RunPodSandboxRequest{Config: &cri.PodSandboxConfig{Metadata: metadata}}, &cri.RunPodSandboxResponse{PodSandboxId: "s1"},
+			&criapi.RunPodSandboxRequest{Config: &criapi.PodSandboxConfig{Metadata: metadata}}, &criapi.RunPodSandboxResponse{PodSandboxId: "s1"},
 			Facts{PodNamespace: "ns", PodName: "web", PodUID: "u1", SandboxID: "s1"}},
 		{runtimeService, "RunPodSandbox", // failed: there is no response
-			&cri.RunPodSandboxRequest{Config: &cri.PodSandboxConfig{Metadata: metadata}}, nil,
+			&criapi.RunPodSandboxRequest{Config: &criapi.PodSandboxConfig{Metadata: metadata}}, nil,
 			Facts{PodNamespace: "ns", PodName: "web", PodUID: "u1"}},
 		{runtimeService, "CreateContainer",
-			&cri.CreateContainerRequest{PodSandboxId: "s1", SandboxConfig: &cri.PodSandboxConfig{Metadata: metadata},
-				Config: &cri.ContainerConfig{Metadata: &cri.ContainerMetadata{Name: "app"}, Image: &cri.ImageSpec{Image: "nginx:1"}}},
-			&cri.CreateContainerResponse{ContainerId: "c1"},
+			&criapi.CreateContainerRequest{PodSandboxId: "s1", SandboxConfig: &criapi.PodSandboxConfig{Metadata: metadata},
+				Config: &criapi.ContainerConfig{Metadata: &criapi.ContainerMetadata{Name: "app"}, Image: &criapi.ImageSpec{Image: "nginx:1"}}},
+			&criapi.CreateContainerResponse{ContainerId: "c1"},
 			Facts{PodNamespace: "ns", PodName: "web", PodUID: "u1", SandboxID: "s1", ContainerID: "c1", ContainerName: "app", Image: "nginx:1"}},
-		{runtimeService, "StartContainer", &cri.StartContainerRequest{ContainerId: "c1"}, nil, Facts{ContainerID: "c1"}},
-		{runtimeService, "ExecSync", &cri.ExecSyncRequest{ContainerId: "c1", Cmd: []string{"x"}}, nil, Facts{ContainerID: "c1"}},
-		{runtimeService, "ContainerStatus", &cri.ContainerStatusRequest{ContainerId: "c1"},
-			&cri.ContainerStatusResponse{Status: &cri.ContainerStatus{Id: "c1-in-full", Metadata: &cri.ContainerMetadata{Name: "app"},
-				Image: &cri.ImageSpec{Image: "sha256:1", UserSpecifiedImage: "nginx:1"}, Labels: labels}},
+		{runtimeService, "StartContainer", &criapi.StartContainerRequest{ContainerId: "c1"}, nil, Facts{ContainerID: "c1"}},
+		{runtimeService, "ExecSync", &criapi.ExecSyncRequest{ContainerId: "c1", Cmd: []string{"x"}}, nil, Facts{ContainerID: "c1"}},
+		{runtimeService, "ContainerStatus", &criapi.ContainerStatusRequest{ContainerId: "c1"},
+			&criapi.ContainerStatusResponse{Status: &criapi.ContainerStatus{Id: "c1-in-full", Metadata: &criapi.ContainerMetadata{Name: "app"},
+				Image: &criapi.ImageSpec{Image: "sha256:1", UserSpecifiedImage: "nginx:1"}, Labels: labels}},
 			Facts{PodNamespace: "ns", PodName: "web", PodUID: "u1", ContainerID: "c1-in-full", ContainerName: "app", Image: "nginx:1"}},
-		{runtimeService, "PodSandboxStatus", &cri.PodSandboxStatusRequest{PodSandboxId: "s1"},
-			&cri.PodSandboxStatusResponse{Status: &cri.PodSandboxStatus{Id: "s1", Metadata: metadata}},
+		{runtimeService, "PodSandboxStatus", &criapi.PodSandboxStatusRequest{PodSandboxId: "s1"},
+			&criapi.PodSandboxStatusResponse{Status: &criapi.PodSandboxStatus{Id: "s1", Metadata: metadata}},
 			Facts{PodNamespace: "ns", PodName: "web", PodUID: "u1", SandboxID: "s1"}},
-		{runtimeService, "StopPodSandbox", &cri.StopPodSandboxRequest{PodSandboxId: "s1"}, nil, Facts{SandboxID: "s1"}},
-		{runtimeService, "PortForward", &cri.PortForwardRequest{PodSandboxId: "s1"}, nil, Facts{SandboxID: "s1"}},
-		{runtimeService, "ListContainers", &cri.ListContainersRequest{Filter: &cri.ContainerFilter{PodSandboxId: "s1",
+		{runtimeService, "StopPodSandbox", &criapi.StopPodSandboxRequest{PodSandboxId: "s1"}, nil, Facts{SandboxID: "s1"}},
+		{runtimeService, "PortForward", &criapi.PortForwardRequest{PodSandboxId: "s1"}, nil, Facts{SandboxID: "s1"}},
+		{runtimeService, "ListContainers", &criapi.ListContainersRequest{Filter: &criapi.ContainerFilter{PodSandboxId: "s1",
 			LabelSelector: map[string]string{"io.kubernetes.pod.uid": "u1"}}}, nil, Facts{SandboxID: "s1", PodUID: "u1"}},
 		{imageService, "PullImage",
-			&cri.PullImageRequest{Image: &cri.ImageSpec{Image: "nginx:1"}, SandboxConfig: &cri.PodSandboxConfig{Metadata: metadata}},
-			&cri.PullImageResponse{ImageRef: "sha256:1"}, Facts{PodNamespace: "ns", PodName: "web", PodUID: "u1", Image: "nginx:1"}},
-		{imageService, "ImageStatus", &cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: "nginx:1"}}, nil, Facts{Image: "nginx:1"}},
+			&criapi.PullImageRequest{Image: &criapi.ImageSpec{Image: "nginx:1"}, SandboxConfig: &criapi.PodSandboxConfig{Metadata: metadata}},
+			&criapi.PullImageResponse{ImageRef: "sha256:1"}, Facts{PodNamespace: "ns", PodName: "web", PodUID: "u1", Image: "nginx:1"}},
+		{imageService, "ImageStatus", &criapi.ImageStatusRequest{Image: &criapi.ImageSpec{Image: "nginx:1"}}, nil, Facts{Image: "nginx:1"}},
 		{"csi.v1.Identity", "GetPluginInfo", nil, &csi.GetPluginInfoResponse{Name: "nfs.csi.k8s.io"},
 			Facts{ServerName: "nfs.csi.k8s.io", Driver: "nfs.csi.k8s.io"}},
 		{"csi.v1.Controller", "CreateVolume",
@@ -69,8 +87,19 @@ func TestFacts(t *testing.T) {
 			Facts{VolumeID: "v1", StagingPath: "/s"}},
 		{"csi.v1.Node", "NodeGetVolumeStats", &csi.NodeGetVolumeStatsRequest{VolumeId: "v1", VolumePath: "/t"}, nil,
 			Facts{VolumeID: "v1", VolumePath: "/t"}},
+		{"v1beta1.DevicePlugin", "Allocate",
+			&devicepluginapi.AllocateRequest{ContainerRequests: []*devicepluginapi.ContainerAllocateRequest{{DevicesIds: []string{"GPU-1", "GPU-2"}}, {DevicesIds: []string{"GPU-3"}}}},
+			nil, Facts{Subject: "GPU-1"}},
+		{"etcdserverpb.KV", "Range", &etcdserverpb.RangeRequest{Key: []byte("/registry/secrets/shop/db")}, nil, Facts{Subject: "/registry/secrets/shop/db"}},
+		{"k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin", "NodePrepareResources",
+			&draapi.NodePrepareResourcesRequest{Claims: []*draapi.Claim{{Name: "gpu", Namespace: "shop", Uid: "u"}, {Name: "nic"}}}, nil, Facts{Subject: "gpu"}},
+		{"v1.PodResourcesLister", "Get", &podresourcesapi.GetPodResourcesRequest{PodName: "web", PodNamespace: "shop"}, nil, Facts{PodNamespace: "shop", PodName: "web"}},
+		{"containerd.services.images.v1.Images", "Get", &imagesapi.GetImageRequest{Name: "docker.io/library/nginx:1"}, nil, Facts{Image: "docker.io/library/nginx:1"}},
+		{"csi.v1.Node", "NodeStageVolume", // a handle with a credential in it, as of an SMB share
+			&csi.NodeStageVolumeRequest{VolumeId: "smb://user:hunter2@nas/share", StagingTargetPath: "/s"}, nil,
+			Facts{VolumeID: "smb://‹scrubbed›@nas/share", StagingPath: "/s"}},
 	} {
-		m := Lookup(test.service, test.method)
+		m := lookup(test.service, test.method)
 		var request, response []byte
 		if test.request != nil {
 			request = marshal(t, test.request)
@@ -88,12 +117,12 @@ func TestFacts(t *testing.T) {
 // place of the cut; a fact is what the whole message says, or nothing.
 func TestFactsOfPrefixes(t *testing.T) {
 	for m := range Methods() {
-		request, response := marshal(t, filled(m.Request)), marshal(t, filled(m.Response))
+		request, response := filledOf(t, m.Request), filledOf(t, m.Response)
 		whole := m.Facts(request, response)
-		for n := range max(len(request), len(response)) {
+		for n := 0; n < max(len(request), len(response)); n += 1 + n/40 {
 			got := m.Facts(request[:min(n, len(request))], response[:min(n, len(response))])
 			for which := range factCount {
-				if v := *got.at(which); v != "" && (!strings.HasPrefix(v, "canary:") || !strings.HasSuffix(v, "]")) {
+				if v := *got.at(which); v != "" && (!strings.HasPrefix(v, "canary/") || !strings.HasSuffix(v, "~")) {
 					t.Fatalf("%s, %d bytes: %q, of %q", m.Name, n, v, *whole.at(which))
 				}
 			}
@@ -104,7 +133,7 @@ func TestFactsOfPrefixes(t *testing.T) {
 // TestFactsLimit: what is longer than any path names nothing, and bytes that are
 // no text do not leave as such.
 func TestFactsLimit(t *testing.T) {
-	m := Lookup(runtimeService, "StopPodSandbox")
+	m := lookup(runtimeService, "StopPodSandbox")
 	for id, want := range map[string]string{
 		strings.Repeat("x", maxFact): strings.Repeat("x", maxFact), strings.Repeat("x", maxFact+1): "", "a\xffb": "a\ufffdb",
 	} {

@@ -1,32 +1,48 @@
 package schema
 
-import "bytes"
+import (
+	"bytes"
+	"strconv"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
 
 // pair is one entry of a map: of several with the same key, the last.
 type pair struct {
-	key, value []byte
-	cut, sent  bool
+	key   string // as listed; "" of a key that nobody listed
+	raw   cursor // the key as sent
+	value cursor
+	sent  bool
 }
 
-// mapping writes the entries of a map whose keys show, in the table's order.
-// Nothing is written of a map that has none of them: that it has others says
-// too little to be worth the room.
+// others is the key under which a map tells how many more it has.
+const others = `"…":`
+
+// mapping writes the entries of a map whose keys show, in the table's order,
+// and how many others there are.
 func (w *writer) mapping(f *field, c *cursor, e extent) bool {
 	var store [maxKeys]pair
-	pairs := w.pairs(f, c, e, store[:0])
+	pairs, left := w.pairs(f, c, e, store[:0])
 	if !w.open('{') {
 		return false
 	}
 	start := len(w.buf)
-	for _, p := range pairs {
+	for i := range pairs {
+		p := &pairs[i]
 		if !p.sent || w.full {
 			continue
 		}
 		mark := len(w.buf)
 		w.separate()
-		ok := w.text(p.key, false)
-		w.buf = append(w.buf, ':')
-		if !ok || !w.text(p.value, p.cut) {
+		if !w.pair(f, p) {
+			w.buf = w.buf[:mark]
+		}
+	}
+	if e.more = e.more || left == 0 && e.past > 0; (left > 0 || e.more) && !w.full {
+		mark := len(w.buf)
+		w.separate()
+		w.buf = append(w.buf, others...)
+		if !w.mark(strconv.Itoa(left) + plus(e.more) + " more") {
 			w.buf = w.buf[:mark]
 		}
 	}
@@ -34,54 +50,111 @@ func (w *writer) mapping(f *field, c *cursor, e extent) bool {
 	return len(w.buf)-1 > start
 }
 
+// pair writes one entry: "key":value.
+func (w *writer) pair(f *field, p *pair) bool {
+	ok := false
+	switch {
+	case f.key.isText():
+		w.buf, ok = w.mapKey(p.raw.bytes)
+	default:
+		w.buf = append(w.buf, '"')
+		ok = w.number(f.key, p.raw.bits)
+		w.buf = append(w.buf, '"')
+	}
+	if w.buf = append(w.buf, ':'); !ok {
+		return w.overflow()
+	}
+	if w.withheld(p) {
+		return w.hidden(f.value, &p.value, extent{count: 1, size: p.value.size})
+	}
+	return w.value(f.value, &p.value)
+}
+
+// mapKey appends a key of a map, whole.
+func (w *writer) mapKey(key []byte) ([]byte, bool) {
+	out, complete, ok := appendString(w.buf, key, min(w.room(), w.maxString), false, uint64(len(key)))
+	return out, complete && ok
+}
+
+// tokenKeys are the keys of any map whose values are not shown whatever is asked
+// for: service account tokens, which leaked in CVE-2023-2878 and CVE-2024-3744.
+var tokenKeys = []byte("serviceAccount.tokens")
+
+// withheld: this key's value does not show, though others' of its map do.
+func (w *writer) withheld(p *pair) bool {
+	if bytes.Contains(p.raw.bytes, tokenKeys) {
+		return true
+	}
+	listed := p.key != ""
+	return !listed && w.policy.Payload != Full && credentialKey(p.raw.bytes)
+}
+
 // pairs collects what shows of a map: one pair for each key listed, or where
-// any key shows those of the first maxKeys keys.
-func (w *writer) pairs(f *field, c *cursor, e extent, pairs []pair) []pair {
-	for _, key := range f.keys {
-		pairs = append(pairs, pair{key: key})
+// any key shows those of the first maxKeys keys; and counts the other entries.
+func (w *writer) pairs(f *field, c *cursor, e extent, pairs []pair) (_ []pair, left int) {
+	anyKey := f.anyKey || w.policy.Payload == Full
+	if !anyKey {
+		for _, key := range f.keys {
+			pairs = append(pairs, pair{key: key})
+		}
 	}
 	for c.pos = e.first; c.occurrence(f, e); {
-		p, ok := w.pair(c.bytes, !c.cut)
+		p, ok := f.pair(c)
 		if !ok {
+			left++
 			continue
 		}
 		i := 0
-		for i < len(pairs) && !bytes.Equal(pairs[i].key, p.key) {
+		for i < len(pairs) && !pairs[i].is(f, &p) {
 			i++
 		}
 		switch {
 		case i < len(pairs):
+			p.key = pairs[i].key
 			pairs[i] = p
-		case f.keys != nil: // a key that is not listed
+		case !anyKey:
+			left++
 		case i == maxKeys:
+			left++
 			w.trimmed = true
 		default:
 			pairs = append(pairs, p)
 		}
 	}
-	return pairs
+	return pairs, left + int(e.past)
+}
+
+// is: the two have the same key.
+func (p *pair) is(f *field, q *pair) bool {
+	switch {
+	case !f.key.isText():
+		return p.raw.bits == q.raw.bits
+	case p.key != "":
+		return p.key == string(q.raw.bytes)
+	}
+	return bytes.Equal(p.raw.bytes, q.raw.bytes)
 }
 
 // pair reads one entry of a map. There is none where its key was cut, or its
-// value not reached; an entry that was sent without a value has the empty one.
-func (w *writer) pair(b []byte, whole bool) (p pair, ok bool) {
+// value not reached; an entry that was sent without a value has the zero one.
+func (f *field) pair(entry *cursor) (p pair, ok bool) {
 	p.sent = true
-	hasValue := whole
-	c := cursor{b: b, whole: whole}
+	hasValue := !entry.cut
+	c := cursor{b: entry.bytes, whole: !entry.cut}
 	for c.next() {
 		switch {
-		case !isText(&c):
-		case c.number == 1 && c.cut:
-			return pair{}, false
-		case c.number == 1:
-			p.key = c.bytes
-		case c.number == 2:
-			p.value, p.cut, hasValue = c.bytes, c.cut, true
+		case c.number == 1 && c.wire == f.key.wire:
+			if c.cut {
+				return pair{}, false
+			}
+			p.raw = c
+		case c.number == 2 && c.wire == f.value.wire:
+			p.value, hasValue = c, true
 		}
 	}
-	if c.broken && whole {
-		w.trimmed = true
-		return pair{}, false
-	}
-	return p, hasValue
+	return p, hasValue && !(c.broken && !entry.cut)
+}
+
+func (f *field) isText() bool {
+	return f.kind == protoreflect.StringKind || f.kind == protoreflect.BytesKind
 }

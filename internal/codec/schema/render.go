@@ -1,7 +1,8 @@
 package schema
 
 import (
-	"encoding/base64"
+	"bytes"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -14,51 +15,72 @@ const MinBudget = 2
 // hide what comes behind it; but never less than minString where there is room.
 const minString = 32
 
-// Render gives the listed fields of a message of type d as a JSON object of at
-// most budget bytes. wire is the message, or (whole is false) a prefix of it
-// that may end anywhere.
+// maxDepth bounds how deep messages are followed into each other.
+const maxDepth = 64
+
+// Prefix is a message as far as it is at hand.
+type Prefix struct {
+	Bytes []byte
+	Whole bool  // Bytes is all of it; else they may end anywhere
+	Past  *Past // what came behind, where somebody followed it
+}
+
+// A Renderer shows messages under a policy. It is for one goroutine, and uses
+// its memory again.
+type Renderer struct {
+	Policy
+	w writer
+}
+
+// Render gives a message as a JSON object of at most budget bytes.
 //
 // Fields come in the table's order under their names in the .proto, present if
-// they are on the wire. 64-bit numbers are numbers, enums their names, bytes
-// base64. Of a field that repeats though it should not, the last occurrence
-// counts, and messages merge, as for any protobuf parser (both members of a
-// oneof show if both were sent). Of bytes that are no protobuf shows what came
-// before them.
+// they are on the wire. What may not be shown is told as "‹12 entries›",
+// "‹2 keys›", "‹string, 8 bytes›"; a field that the message's .proto doesn't
+// have, under its number. 64-bit numbers are numbers, enums their names, bytes
+// text if they are UTF-8 and else base64. Of a field that repeats though it
+// should not, the last occurrence counts, and messages merge, as for any
+// protobuf parser (both members of a oneof show if both were sent). Of bytes
+// that are no protobuf shows what came before them.
 //
-// The output is cut at values: of a list, the entries that fit (of the first,
-// failing that, a part); a string that is too long, or that the prefix cut,
-// ends in "…". trimmed says that less shows than was sent, for size: something
-// listed was left out, or the prefix or malformed bytes may have hidden it.
+// The output is cut at values: of a list, the entries that fit, and how many
+// there are more (of the first, failing that, a part); a value that is too long,
+// or that the prefix cut, is told by its length. trimmed says that less shows
+// than may be, for size.
 //
-// Nothing shows of a message that no table names: {}. Below MinBudget out is
-// nil. Time is linear in len(wire) with a factor bounded by the tables; memory
-// is bounded by budget, and for a message sent in pieces by len(wire).
-func Render(d protoreflect.MessageDescriptor, wire []byte, whole bool, budget int) (out []byte, trimmed bool) {
+// Below MinBudget, and under None, out is nil. Time is linear in the prefix's
+// length with a factor bounded by the tables; memory is bounded by budget, and
+// for a message sent in pieces by the prefix's length.
+func (r *Renderer) Render(m *Message, from Prefix, budget int) (out []byte, trimmed bool) {
+	if r.Payload == None {
+		return nil, false
+	}
 	if budget < MinBudget {
 		return nil, true
 	}
-	return known().messages[d].render(wire, whole, budget)
-}
-
-func (m *message) render(wire []byte, whole bool, budget int) (out []byte, trimmed bool) {
-	w := writer{
-		buf:       make([]byte, 0, min(budget, 2*len(wire)+64)),
+	r.w = writer{
+		policy:    r.Policy,
+		buf:       r.w.buf[:0],
 		limit:     budget,
 		maxString: max(budget/4, minString),
-		trimmed:   !whole,
+		trimmed:   !from.Whole && from.Past == nil,
+		extents:   r.w.extents[:0],
 	}
-	w.message(m, wire, whole)
-	return w.buf, w.trimmed
+	r.w.message(m, from)
+	return bytes.Clone(r.w.buf), r.w.trimmed
 }
 
 // writer writes JSON into a budget. Every method that writes a value says
 // whether it did; where it did not, its caller takes back what led up to it.
 type writer struct {
+	policy    Policy
 	buf       []byte
 	limit     int // the budget less the closing brackets owed; len(buf) never ends up above
 	maxString int
 	trimmed   bool
 	full      bool // something did not fit: nothing is written any more
+	depth     int
+	extents   []extent // of the messages that are being written, the innermost's last
 }
 
 // overflow notes that something did not fit.
@@ -68,18 +90,23 @@ func (w *writer) overflow() bool {
 }
 
 func (w *writer) open(bracket byte) bool {
-	if len(w.buf)+2 > w.limit {
+	if len(w.buf)+2 > w.limit || w.depth == maxDepth {
 		return w.overflow()
 	}
 	w.buf = append(w.buf, bracket)
 	w.limit--
+	w.depth++
 	return true
 }
 
 func (w *writer) close(bracket byte) {
 	w.limit++
+	w.depth--
 	w.buf = append(w.buf, bracket)
 }
+
+// room is how many bytes may still be written.
+func (w *writer) room() int { return max(0, w.limit-len(w.buf)) }
 
 // separate writes the comma before a value that is not its container's first.
 func (w *writer) separate() {
@@ -90,34 +117,50 @@ func (w *writer) separate() {
 
 // extent is where the occurrences of a field lie: from the tag of the first to
 // that of the last. Other fields may lie between them.
-type extent struct{ first, last, count int }
+type extent struct {
+	first, last int
+	size        uint64 // the sum of their lengths, as sent
+	bits        uint64 // behind the prefix, the last one's, of a varint
+	count, past int32  // how many there are, and of these behind the prefix
+	more        bool   // there may be more of them than was seen
+}
 
-// message writes one message. Its bytes are read once to see where each listed
-// field lies, and once more, there, for each field that is shown.
-func (w *writer) message(m *message, b []byte, whole bool) bool {
+// message writes one message. Its bytes are read once to see where each field
+// lies, and once more, there, for each field that is shown.
+func (w *writer) message(m *Message, from Prefix) bool {
 	if !w.open('{') {
 		return false
 	}
-	start := len(w.buf)
-	if m != nil {
-		var found [maxFields]extent
-		c := cursor{b: b, whole: whole}
-		m.find(&c, &found)
-		w.trimmed = w.trimmed || c.broken
-		for i := range m.fields {
-			if found[i].count > 0 && !w.full {
-				w.field(&m.fields[i], cursor{b: b, whole: whole}, found[i])
-			}
+	start, base := len(w.buf), len(w.extents)
+	w.extents = slices.Grow(w.extents, len(m.fields))[:base+len(m.fields)]
+	clear(w.extents[base:])
+	c := cursor{b: from.Bytes, whole: from.Whole}
+	strange := m.find(&c, w.extents[base:])
+	w.trimmed = w.trimmed || c.broken && (from.Whole || from.Past == nil)
+	if from.Past != nil {
+		strange = from.Past.add(m, w.extents[base:], strange)
+	}
+	more := !from.Whole && !from.Past.counted()
+	for i := range m.fields {
+		if e := w.extents[base+i]; e.count > 0 && !w.full {
+			e.more = e.more || more
+			w.field(&m.fields[i], cursor{b: from.Bytes, whole: from.Whole}, e)
 		}
 	}
+	if strange != nil {
+		w.strangers(strange, more)
+	}
+	w.extents = w.extents[:base]
 	w.close('}')
 	return !w.full || len(w.buf)-1 > start
 }
 
-func (m *message) find(c *cursor, found *[maxFields]extent) {
+// find reads a message to its end, and notes what is where.
+func (m *Message) find(c *cursor, found []extent) (strange *strangers) {
 	for c.next() {
 		i := m.at(c.number)
 		if i < 0 || !m.fields[i].accepts(c.wire) {
+			strange = strange.add(c.number, c.wire, c.size, 1)
 			continue
 		}
 		e := &found[i]
@@ -126,7 +169,22 @@ func (m *message) find(c *cursor, found *[maxFields]extent) {
 		}
 		e.last = c.start
 		e.count++
+		e.size += c.size
 	}
+	return strange
+}
+
+// shows: the field's value may be written.
+func (w *writer) shows(f *field) bool {
+	switch f.verdict {
+	case shown:
+		return true
+	case text:
+		return !w.policy.NoMessages
+	case byName:
+		return w.policy.Payload == Full && f.kind != protoreflect.GroupKind
+	}
+	return false
 }
 
 // field writes one field of a message, with its key.
@@ -134,17 +192,23 @@ func (w *writer) field(f *field, c cursor, e extent) {
 	mark := len(w.buf)
 	w.separate()
 	w.buf = append(w.buf, f.label...)
+	c.pos = e.last
 	var ok bool
 	switch {
+	case !w.shows(f):
+		ok = w.hidden(f, &c, e)
+	case e.past > 0 && f.wire == protowire.VarintType && !f.list && !f.isMap:
+		ok = w.number(f, e.bits)
+	case e.past == e.count: // nothing of it is at hand
+		ok = w.hidden(f, &c, e)
+		w.trimmed = true
 	case f.isMap:
 		ok = w.mapping(f, &c, e)
 	case f.list:
 		ok = w.list(f, &c, e)
 	case f.kind == protoreflect.MessageKind:
-		b, whole := w.merged(f, &c, e)
-		ok = w.message(f.message, b, whole)
+		ok = w.message(f.message, w.merged(f, &c, e))
 	default:
-		c.pos = e.last
 		c.next()
 		ok = w.value(f, &c)
 	}
@@ -167,11 +231,12 @@ func (c *cursor) occurrence(f *field, e extent) bool {
 // the concatenation of its pieces, which is how protobuf defines merging; of
 // each piece only what is well-formed, lest its end is read with the next one's
 // beginning.
-func (w *writer) merged(f *field, c *cursor, e extent) (b []byte, whole bool) {
-	if c.pos = e.last; e.count == 1 {
+func (w *writer) merged(f *field, c *cursor, e extent) Prefix {
+	if e.count == 1 {
 		c.next()
-		return c.bytes, !c.cut
+		return Prefix{Bytes: c.bytes, Whole: !c.cut}
 	}
+	var b []byte
 	for c.pos = e.first; c.occurrence(f, e); {
 		piece := c.bytes
 		if c.start < e.last {
@@ -180,18 +245,16 @@ func (w *writer) merged(f *field, c *cursor, e extent) (b []byte, whole bool) {
 		}
 		b = append(b, piece...)
 	}
-	return b, !c.cut
+	return Prefix{Bytes: b, Whole: !c.cut}
 }
 
 // value writes the value that c has read, which is not a list's or a map's.
 func (w *writer) value(f *field, c *cursor) bool {
 	switch f.kind {
 	case protoreflect.MessageKind:
-		return w.message(f.message, c.bytes, !c.cut)
-	case protoreflect.StringKind:
-		return w.text(c.bytes, c.cut)
-	case protoreflect.BytesKind:
-		return w.base64(c.bytes, c.cut)
+		return w.message(f.message, Prefix{Bytes: c.bytes, Whole: !c.cut})
+	case protoreflect.StringKind, protoreflect.BytesKind:
+		return w.text(f, c)
 	}
 	return w.number(f, c.bits)
 }
@@ -201,86 +264,4 @@ func (w *writer) number(f *field, bits uint64) bool {
 		return w.overflow()
 	}
 	return true
-}
-
-// text writes a string, as far as it fits.
-func (w *writer) text(s []byte, cut bool) bool {
-	room := max(0, w.limit-len(w.buf))
-	var complete, ok bool
-	w.buf, complete, ok = appendString(w.buf, s, min(room, w.maxString), cut)
-	w.trimmed = w.trimmed || !complete
-	if !ok || !complete && !cut && room < w.maxString {
-		w.full = true
-	}
-	return ok
-}
-
-// base64 writes bytes, as far as they fit.
-func (w *writer) base64(b []byte, cut bool) bool {
-	room := max(0, w.limit-len(w.buf))
-	fits := (min(room, w.maxString) - len(ellipsis) - 2) / 4 * 3
-	if fits <= 0 {
-		return w.overflow()
-	}
-	cut = cut || len(b) > fits
-	w.trimmed = w.trimmed || cut
-	w.buf = append(w.buf, '"')
-	w.buf = base64.StdEncoding.AppendEncode(w.buf, b[:min(fits, len(b))])
-	if cut {
-		w.buf = append(w.buf, ellipsis...)
-	}
-	w.buf = append(w.buf, '"')
-	return true
-}
-
-// list writes as many entries as fit.
-func (w *writer) list(f *field, c *cursor, e extent) bool {
-	if !w.open('[') {
-		return false
-	}
-	start := len(w.buf)
-	for c.pos = e.first; !w.full && c.occurrence(f, e); {
-		if c.wire == f.wire {
-			w.entry(f, c)
-		} else {
-			w.packed(f, c.bytes)
-		}
-	}
-	w.close(']')
-	return len(w.buf)-1 > start
-}
-
-// packed writes the entries of a packed run of numbers.
-func (w *writer) packed(f *field, run []byte) {
-	for len(run) > 0 && !w.full {
-		var c cursor
-		var n int
-		switch f.wire {
-		case protowire.Fixed32Type:
-			var v uint32
-			v, n = protowire.ConsumeFixed32(run)
-			c.bits = uint64(v)
-		case protowire.Fixed64Type:
-			c.bits, n = protowire.ConsumeFixed64(run)
-		default:
-			c.bits, n = protowire.ConsumeVarint(run)
-		}
-		if n < 0 {
-			w.trimmed = true
-			return
-		}
-		w.entry(f, &c)
-		run = run[n:]
-	}
-}
-
-// entry writes one entry of a list. One that does not fit is taken back, unless
-// it is the first: a part of it is better than nothing.
-func (w *writer) entry(f *field, c *cursor) {
-	mark := len(w.buf)
-	first := w.buf[mark-1] == '['
-	w.separate()
-	if ok := w.value(f, c); !ok || w.full && !first {
-		w.buf = w.buf[:mark]
-	}
 }

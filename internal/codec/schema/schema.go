@@ -1,46 +1,63 @@
 // Package schema knows the APIs that are spoken on a node's sockets: their
-// messages' descriptors, what a method's call is about, and what of a payload
-// may be shown.
+// messages, what a method's call is about, and what of a payload may be shown.
 //
 // A payload is rendered straight from its wire bytes, in table order, into a
 // budget: no message is ever built, so that a prefix renders as well as a whole
-// message does, and a 16 MiB list costs what the bytes at hand cost. Fields show
-// because a table (cri.go, csi.go) lists them; everything else, and every field
-// that a newer server may add, is left out.
+// message does, and a 16 MiB list costs what the bytes at hand cost. A value
+// shows because a table lists its field (one file an API: cri.go, csi.go, …);
+// everything else, and every field that a newer server may add, is told by name,
+// type and length. Of an API that nobody knows the wire tells field numbers and
+// wire types, and no more is said.
+//
+// Nothing here is built before it is asked for: the relay is a process of the
+// same binary and knows no API.
 package schema
 
 import (
 	"iter"
 	"sync"
-
-	"github.com/container-storage-interface/spec/lib/go/csi"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// Method is one method of an API that we know.
+// Method is one method of an API.
 type Method struct {
 	Service, Name     string // "runtime.v1.RuntimeService", "StartContainer"
-	Request, Response protoreflect.MessageDescriptor
-	// ServerStreaming: the response is any number of messages. No method of
-	// these APIs streams requests.
-	ServerStreaming bool
+	Request, Response *Message
+	// Streaming: of that side there is any number of messages.
+	ClientStreaming, ServerStreaming bool
 
 	request, response []step // where the facts of a call are
+	exitCode          bool   // Response tells a command's exit code
 }
 
-// Lookup finds a method by its service's full name and its own name; nil where
-// the API, or the method, is not one that we know.
-func Lookup(service, method string) *Method {
-	return known().methods[methodName{service, method}]
+// APIs are those that are known to a tap: ours, and what a user's descriptor
+// set adds. The zero value knows ours.
+type APIs struct {
+	added map[string]*compiled // by service
 }
 
-// Methods yields every method known, in the order of the APIs' own files.
+// Lookup finds a method by its service's full name and its own name. Of one that
+// nobody knows it gives nil.
+func (a *APIs) Lookup(service, method string) *Method {
+	name := methodName{service, method}
+	if get := ours().services[service]; get != nil {
+		if m := get().methods[name]; m != nil {
+			return m
+		}
+	}
+	if a == nil || a.added[service] == nil {
+		return nil
+	}
+	return a.added[service].methods[name]
+}
+
+// Methods yields every method of our APIs, in the order of their own files.
 func Methods() iter.Seq[*Method] {
 	return func(yield func(*Method) bool) {
-		for _, m := range known().order {
-			if !yield(m) {
-				return
+		for _, get := range ours().order {
+			for _, m := range get().order {
+				if !yield(m) {
+					return
+				}
 			}
 		}
 	}
@@ -48,26 +65,21 @@ func Methods() iter.Seq[*Method] {
 
 type methodName struct{ service, method string }
 
-// registry is everything that Lookup and Render need, compiled from
-// descriptors and tables.
-type registry struct {
-	methods map[methodName]*Method
-	order   []*Method
-	// messages holds a plan for each message of the tables. The key is the
-	// descriptor and not its name: another file's message of the same name is
-	// another message, of which nothing shows.
-	messages map[protoreflect.MessageDescriptor]*message
-	// problems are the mistakes in the tables. A field that has one does not
-	// show; a test fails for each.
-	problems []error
+// index finds an API by its services. Each is compiled at first use, so that the
+// tap of a storage driver does not pay for containerd's.
+type index struct {
+	services map[string]func() *compiled
+	order    []func() *compiled
 }
 
-// known compiles the tables at first use, so that a process that decodes
-// nothing (the relay, the guard) does not pay for them.
-var known = sync.OnceValue(func() *registry {
-	files := []protoreflect.FileDescriptor{
-		cri.File_staging_src_k8s_io_cri_api_pkg_apis_runtime_v1_api_proto,
-		csi.File_csi_proto,
+var ours = sync.OnceValue(func() *index {
+	x := &index{services: map[string]func() *compiled{}}
+	for _, a := range tables() {
+		get := sync.OnceValue(func() *compiled { return compileAPI(a) })
+		x.order = append(x.order, get)
+		for _, s := range a.services {
+			x.services[s] = get
+		}
 	}
-	return compile(files, []table{criShown, csiShown}, []about{criAbout, csiAbout})
+	return x
 })

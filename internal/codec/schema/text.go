@@ -1,6 +1,8 @@
 package schema
 
 import (
+	"bytes"
+	"encoding/base64"
 	"math"
 	"strconv"
 	"unicode/utf8"
@@ -15,23 +17,122 @@ const (
 	hexDigits   = "0123456789abcdef"
 )
 
-// plain are the bytes that stand for themselves in a JSON string.
-var plain = func() (t [256]bool) {
-	for c := byte(' '); c < utf8.RuneSelf; c++ {
-		t[c] = c != '"' && c != '\\' && c != 0x7f
+// What a byte of a string asks for.
+const (
+	escape uint8 = 1 << iota // it does not stand for itself in a JSON string
+	odd                      // it is none of those that names consist of
+	userAt                   // it may end a URL's userinfo
+	jwtJ                     // it may be of a token's beginning
+)
+
+// plain are the bytes that stand for themselves in a JSON string; ask says the
+// same and more.
+var plain, ask = func() (t [256]bool, a [256]uint8) {
+	for i := range a {
+		c := byte(i)
+		t[c] = c >= ' ' && c < 0x7f && c != '"' && c != '\\'
+		switch {
+		case !t[c]:
+			a[c] = escape | odd
+		case c == '@':
+			a[c] = userAt
+		case c == jwtBegin[2]:
+			a[c] = jwtJ
+		case bytes.IndexByte([]byte(" =;,&?'()<>[]{}|!$`^"), c) >= 0:
+			a[c] = odd
+		}
 	}
-	return t
+	return t, a
 }()
 
+// text writes a string, or bytes as one.
+//
+// A name (the value of a listed field) is told whole or by its length: half a
+// name is another's. Free text, and what only Full shows, may be cut.
+func (w *writer) text(f *field, c *cursor) bool {
+	s, cut, isName := c.bytes, c.cut, f.verdict == shown
+	if isName && (cut || len(s) > w.maxString) {
+		w.trimmed = true
+		return w.hidden(f, c, extent{count: 1, size: c.size})
+	}
+	if f.kind == protoreflect.BytesKind && !utf8.Valid(s) {
+		return w.base64(f, c)
+	}
+	if isName && len(s)+len(`""`) <= w.room() && isPlain(s) {
+		w.buf = append(append(append(w.buf, '"'), s...), '"')
+		return true
+	}
+	s, cut = w.clean(f, s, cut)
+	mark := len(w.buf)
+	var complete, ok bool
+	room := min(w.room(), w.maxString)
+	w.buf, complete, ok = appendString(w.buf, s, room, cut, c.size)
+	w.trimmed = w.trimmed || !complete
+	switch {
+	case !ok:
+		w.full = true
+	case isName && !complete:
+		w.buf = w.buf[:mark]
+		return w.hidden(f, c, extent{count: 1, size: c.size})
+	}
+	return ok
+}
+
+// isPlain: s is a name as it stands, with nothing to escape and nothing in which
+// a credential could be.
+func isPlain(s []byte) bool {
+	var all uint8
+	for _, c := range s {
+		all |= ask[c]
+	}
+	switch {
+	case all&(escape|odd) != 0:
+		return false
+	case all&userAt != 0 && bytes.Contains(s, []byte("://")):
+		return false
+	}
+	return all&jwtJ == 0 || !bytes.Contains(s, jwtBegin)
+}
+
+// clean takes credentials out of a string: all of what may be one where it is
+// shown because a table says so, service account tokens whatever was asked for.
+func (w *writer) clean(f *field, s []byte, cut bool) ([]byte, bool) {
+	if bound := 2 * w.maxString; len(s) > bound { // what is cut anyway need not be read
+		s, cut = s[:bound], true
+	}
+	text := string(s)
+	if cut {
+		text = untilSpace(text)
+	}
+	if f.verdict == byName {
+		return []byte(ScrubTokens(text)), cut
+	}
+	return []byte(Scrub(text)), cut
+}
+
+// base64 writes bytes, whole or by their length.
+func (w *writer) base64(f *field, c *cursor) bool {
+	if size := base64.StdEncoding.EncodedLen(len(c.bytes)) + len(`""`); c.cut || size > min(w.room(), w.maxString) {
+		w.trimmed = true
+		return w.hidden(f, c, extent{count: 1, size: c.size})
+	}
+	w.buf = append(w.buf, '"')
+	w.buf = base64.StdEncoding.AppendEncode(w.buf, c.bytes)
+	w.buf = append(w.buf, '"')
+	return true
+}
+
 // appendString appends s as a JSON string of at most limit bytes, quotes and
-// all. What does not fit is replaced by an ellipsis, as is what was lost
-// already (cut), always at a rune's boundary. Bytes that are no UTF-8 become
-// U+FFFD. It says whether the string is complete, and whether there is one at
-// all: where not even the ellipsis fits, dst comes back as it was.
-func appendString(dst []byte, s []byte, limit int, cut bool) (out []byte, complete, ok bool) {
+// all. Where it does not fit, or was cut already, an ellipsis and its length as
+// sent stand for the rest, always at a rune's boundary. Bytes that are no UTF-8
+// become U+FFFD. It says whether the string is complete, and whether there is
+// one at all: where not even the mark fits, dst comes back as it was.
+func appendString(dst []byte, s []byte, limit int, cut bool, size uint64) (out []byte, complete, ok bool) {
 	begin := len(dst)
 	end := begin + limit
-	elided := end - len(ellipsis) - 1 // where the text ends at most if an ellipsis follows
+	var store [64]byte
+	tail := append(appendLength(append(append(store[:0], ellipsis...), " "+openMark...), size), closeMark...)
+	elided := end - len(tail) - 1 // where the text ends at most if the mark follows
 	dst = append(dst, '"')
 	mark := len(dst) // a rune's boundary at or before elided
 	for len(s) > 0 {
@@ -50,9 +151,9 @@ func appendString(dst []byte, s []byte, limit int, cut bool) (out []byte, comple
 		if cut && !utf8.FullRune(s) {
 			break // the rest of this rune was lost
 		}
-		var size int
-		dst, size = appendEscaped(dst, s)
-		s = s[size:]
+		var used int
+		dst, used = appendEscaped(dst, s)
+		s = s[used:]
 		if len(dst) <= elided {
 			mark = len(dst)
 		}
@@ -66,7 +167,7 @@ func appendString(dst []byte, s []byte, limit int, cut bool) (out []byte, comple
 	if mark > elided {
 		return dst[:begin], false, false
 	}
-	dst = append(dst[:mark], ellipsis...)
+	dst = append(dst[:mark], tail...)
 	return append(dst, '"'), false, true
 }
 

@@ -1,6 +1,11 @@
 package schema
 
-import "google.golang.org/protobuf/encoding/protowire"
+import (
+	"slices"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
 
 // cursor reads the fields of one level of a message, one after another, from
 // bytes that may be anything.
@@ -15,6 +20,7 @@ type cursor struct {
 	wire   protowire.Type
 	bits   uint64 // of a number
 	bytes  []byte // of a length-delimited field
+	size   uint64 // of bytes, as it was sent
 	cut    bool   // bytes is only the beginning of the value
 
 	// broken: next stopped before the end of b, at bytes that are no field or
@@ -29,16 +35,32 @@ func (c *cursor) next() bool {
 	if c.pos >= len(c.b) || c.broken {
 		return false
 	}
-	tag, n := uint64(c.b[c.pos]), 1
-	if tag >= 0x80 {
-		tag, n = protowire.ConsumeVarint(c.b[c.pos:])
+	// Most fields have a tag and a length, or a number, of one byte each.
+	if rest := c.b[c.pos:]; len(rest) > 1 && rest[0]|rest[1] < 0x80 && rest[0] >= 1<<3 {
+		number, wire, v := protowire.Number(rest[0]>>3), protowire.Type(rest[0]&7), int(rest[1])
+		switch {
+		case wire == protowire.BytesType && v <= len(rest)-2:
+			c.start, c.number, c.wire, c.bits, c.bytes, c.size, c.cut = c.pos, number, wire, 0, rest[2:2+v], uint64(v), false
+			c.pos += 2 + v
+			return true
+		case wire == protowire.VarintType:
+			c.start, c.number, c.wire, c.bits, c.bytes, c.size, c.cut = c.pos, number, wire, uint64(v), nil, 0, false
+			c.pos += 2
+			return true
+		}
 	}
+	return c.any()
+}
+
+// any reads a field of whatever form.
+func (c *cursor) any() bool {
+	tag, n := protowire.ConsumeVarint(c.b[c.pos:])
 	number, wire := protowire.DecodeTag(tag)
 	if n < 0 || number < protowire.MinValidNumber {
 		return c.stop()
 	}
 	rest := c.b[c.pos+n:]
-	c.bits, c.bytes, c.cut = 0, nil, false
+	c.bits, c.bytes, c.size, c.cut = 0, nil, 0, false
 	var used int
 	switch wire {
 	case protowire.VarintType:
@@ -64,17 +86,14 @@ func (c *cursor) next() bool {
 
 // delimited reads a length and what follows it, and says how much that is.
 func (c *cursor) delimited(rest []byte) int {
-	var length uint64
-	n := 1
-	if len(rest) > 0 && rest[0] < 0x80 { // most are
-		length = uint64(rest[0])
-	} else if length, n = protowire.ConsumeVarint(rest); n < 0 {
+	var n int
+	if c.size, n = protowire.ConsumeVarint(rest); n < 0 {
 		return n
 	}
 	c.bytes = rest[n:]
 	switch {
-	case length <= uint64(len(c.bytes)):
-		c.bytes = c.bytes[:length]
+	case c.size <= uint64(len(c.bytes)):
+		c.bytes = c.bytes[:c.size]
 	case c.whole:
 		return -1
 	default:
@@ -94,4 +113,46 @@ func wellFormed(b []byte) int {
 	for c.next() {
 	}
 	return c.pos
+}
+
+// lengthKinds are the kinds that a length precedes; none of them is ever packed.
+var lengthKinds = []protoreflect.Kind{protoreflect.StringKind, protoreflect.BytesKind, protoreflect.MessageKind}
+
+func wireType(k protoreflect.Kind) protowire.Type {
+	switch k {
+	case protoreflect.Fixed32Kind, protoreflect.Sfixed32Kind, protoreflect.FloatKind:
+		return protowire.Fixed32Type
+	case protoreflect.Fixed64Kind, protoreflect.Sfixed64Kind, protoreflect.DoubleKind:
+		return protowire.Fixed64Type
+	case protoreflect.GroupKind:
+		return protowire.StartGroupType
+	}
+	if slices.Contains(lengthKinds, k) {
+		return protowire.BytesType
+	}
+	return protowire.VarintType
+}
+
+// accepts: the field, or as a list a packed run of it, is encoded like this.
+// What is encoded otherwise is not the field, as protobuf's parsers have it too.
+func (f *field) accepts(t protowire.Type) bool {
+	return t == f.wire || f.list && t == protowire.BytesType && f.wire != protowire.StartGroupType
+}
+
+// entries is how many entries of a list an occurrence of it holds.
+func (f *field) entries(c *cursor) (n int) {
+	switch {
+	case c.wire == f.wire:
+		return 1
+	case f.wire == protowire.Fixed32Type:
+		return len(c.bytes) / 4
+	case f.wire == protowire.Fixed64Type:
+		return len(c.bytes) / 8
+	}
+	for _, b := range c.bytes {
+		if b < 0x80 { // a varint's last byte
+			n++
+		}
+	}
+	return n
 }
