@@ -21,6 +21,8 @@ const (
 	stateKey           = attribute.Key("grpc_tap.state")
 	truncatedKey       = attribute.Key("grpc_tap.truncated")
 	exitCodeKey        = attribute.Key("grpc_tap.exec.exit_code")
+	detailsKey         = attribute.Key("grpc_tap.error.details")
+	subjectKey         = attribute.Key("grpc_tap.subject")
 )
 
 // connectionLost is error.type of a call whose connection ended first. No
@@ -83,6 +85,8 @@ func (a *attributes) addAll(r *call.Record) {
 	if r.ExitCode != nil {
 		a.int(exitCodeKey, int64(*r.ExitCode))
 	}
+	a.known(detailsKey, string(r.Details))
+	a.known(subjectKey, r.Subject)
 }
 
 // errorType is semconv's rule for clients: the status code on any failure.

@@ -56,6 +56,7 @@ func TestEveryField(t *testing.T) {
 	r.Request, r.Response = json.RawMessage(`{"a":"1"}`), json.RawMessage(`{}`)
 	r.RequestBytes, r.ResponseBytes, r.Truncated = 120, 45, true
 	r.ExitCode = new(int32)
+	r.Details, r.Subject = []byte(`[{"@type":"google.rpc.RetryInfo"}]`), "GPU-1"
 
 	s := one(t, r)
 	wantAttrs(t, s, map[string]any{
@@ -71,6 +72,7 @@ func TestEveryField(t *testing.T) {
 		"grpc_tap.request.bytes": int64(120), "grpc_tap.response.bytes": int64(45),
 		"grpc_tap.caller.pid": int64(812), "grpc_tap.caller.exe": "/usr/bin/kubelet",
 		"grpc_tap.state": "done", "grpc_tap.truncated": true, "grpc_tap.exec.exit_code": int64(0),
+		"grpc_tap.error.details": `[{"@type":"google.rpc.RetryInfo"}]`, "grpc_tap.subject": "GPU-1",
 	})
 	if s.Name != "runtime.v1.RuntimeService/CreateContainer" || s.Kind != tracepb.Span_SPAN_KIND_CLIENT {
 		t.Errorf("name %q, kind %v", s.Name, s.Kind)

@@ -67,6 +67,11 @@ func (s *spine) Records(all []*call.Record) {
 
 func newSpine(t *testing.T, decoder func(func(*codec.Call)) Decoder) *spine {
 	t.Helper()
+	return newSpineWith(t, Config{NewDecoder: decoder})
+}
+
+func newSpineWith(t *testing.T, cfg Config) *spine {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "spine")
 	must(t, err)
 	s := &spine{t: t, runtime: fakecri.NewRuntime(), path: filepath.Join(dir, "tap.sock"), log: &syncBuffer{}}
@@ -78,11 +83,9 @@ func newSpine(t *testing.T, decoder func(func(*codec.Call)) Decoder) *spine {
 	go func() { ended <- proxy.Run(context.Background(), proxy.Config{Listen: s.path, Upstream: up}, theirs) }()
 	serving := make(chan struct{})
 	queue := NewQueue("test", s, QueueSize)
-	s.tap = New(Config{
-		Sinks: []*Queue{queue}, NewDecoder: decoder,
-		Log:     slog.New(slog.NewTextHandler(s.log, nil)),
-		Serving: func(mirror.Hello, string) { close(serving) },
-	})
+	cfg.Sinks, cfg.Log = []*Queue{queue}, slog.New(slog.NewTextHandler(s.log, nil))
+	cfg.Serving = func(mirror.Hello, string) { close(serving) }
+	s.tap = New(cfg)
 	ahead := mirror.NewAhead(ours, mirror.DefaultAhead)
 	read := make(chan error, 1)
 	go func() {

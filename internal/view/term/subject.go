@@ -37,6 +37,8 @@ func subject(r *call.Record) about {
 		a.first, a.second = volume, r.Volume.Driver
 	case image != "":
 		a.first, a.image = image, true
+	case r.Subject != "":
+		a.first = r.Subject
 	default:
 		a.first = r.Volume.Driver
 	}

@@ -98,6 +98,14 @@ func TestSize(t *testing.T) {
 	}
 }
 
+// Error details stand under the message, and are printable.
+func TestDetails(t *testing.T) {
+	got := draw(Options{Width: 120}, &call.Record{State: call.Done, Code: "ABORTED", Message: "busy", Details: []byte("[{\"@type\":\"google.rpc.RetryInfo\"}]")})
+	if !strings.HasSuffix(got, " ABORTED\n             busy\n             details: [{\"@type\":\"google.rpc.RetryInfo\"}]\n") {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestSubject(t *testing.T) {
 	pod := call.Pod{Namespace: "shop", Name: "web-0"}
 	for _, c := range []struct {
@@ -116,6 +124,7 @@ func TestSubject(t *testing.T) {
 		{call.Record{Volume: call.Volume{ID: "vol-1", PV: "pv-1"}, Pod: pod}, "shop/web-0 pv-1"},
 		{call.Record{Service: "runtime.v1.ImageService", Image: "docker.io/library/nginx:1.27", Pod: pod}, "nginx:1.27 shop/web-0"},
 		{call.Record{Image: "sha256:e4720093a3c1381245b53a5a51b417963b3c4472"}, "e4720093a3c1"},
+		{call.Record{Subject: "GPU-1", Server: call.Server{Name: "nvidia"}}, "GPU-1"},
 		{call.Record{Pod: pod, RequestMessages: 1, ResponseMessages: 250}, "shop/web-0 →1 ←250"},
 		{call.Record{Pod: pod, RequestMessages: 1, ResponseMessages: 1}, "shop/web-0"},
 	} {

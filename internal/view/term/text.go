@@ -65,6 +65,9 @@ const slow = time.Second
 func (t *Text) line(r *call.Record) {
 	l, d := &t.layout, r.Duration()
 	code, message := outcome(r)
+	if len(r.Details) > 0 {
+		message = strings.TrimPrefix(message+"\ndetails: "+string(r.Details), "\n")
+	}
 	codeColor, timeColor := none, none
 	if r.Failed() {
 		codeColor = red
