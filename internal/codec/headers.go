@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"strconv"
 	"strings"
 
 	"golang.org/x/net/http2"
@@ -178,7 +179,12 @@ type fields struct {
 // path or a message it is told that there was one.
 func (f *fields) setSensitive(name, value string) {
 	switch name {
-	case ":status", "content-type", "grpc-timeout", "grpc-encoding", "grpc-status":
+	case ":status", "content-type", "grpc-timeout", "grpc-encoding":
+		f.set(name, value)
+	case "grpc-status":
+		if _, err := strconv.ParseInt(value, 10, 32); err != nil {
+			value = "" // it would be told as malformed
+		}
 		f.set(name, value)
 	case ":path":
 		f.path = "/" + withheld + "/" + withheld

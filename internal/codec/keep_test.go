@@ -23,10 +23,13 @@ func TestNeverIndexedFieldsAreNotTold(t *testing.T) {
 	if said := fmt.Sprintf("%+v", last); strings.Contains(said, "hunter2") || last.Traceparent != "" || last.Details != nil {
 		t.Errorf("told %s", said)
 	}
+	w.client.call(5, "/a.B/C")
+	w.server.headers(5, true, ":status: 200", "content-type: application/grpc", "!grpc-status: hunter2")
+	w.expect(`5 /a.B/C 2 "malformed grpc-status \"\"" →0/0 ←0/0`)
 	// The next block of the same connection is read as ever.
-	w.client.call(3, "/a.B/C", "traceparent: 00-1")
-	w.server.headers(3, true, ":status: 200", "content-type: application/grpc", "grpc-status: 0")
-	w.expect(`3 /a.B/C 0 →0/0 ←0/0`)
+	w.client.call(7, "/a.B/C", "traceparent: 00-1")
+	w.server.headers(7, true, ":status: 200", "content-type: application/grpc", "grpc-status: 0")
+	w.expect(`7 /a.B/C 0 →0/0 ←0/0`)
 	if last.Traceparent != "00-1" {
 		t.Errorf("traceparent %q", last.Traceparent)
 	}

@@ -163,7 +163,9 @@ func (w *walker) learn(s *step, value []byte) {
 		return
 	}
 	w.ranks[s.fact] = s.rank
-	*to = ScrubName(strings.ToValidUTF8(string(value), replacement))
+	if *to = string(value); !isPlain(value) {
+		*to = Scrub(strings.ToValidUTF8(*to, replacement))
+	}
 }
 
 // resolve turns sources into steps by the method's descriptors.

@@ -9,10 +9,24 @@ import (
 
 // pair is one entry of a map: of several with the same key, the last.
 type pair struct {
-	key   string // as listed; "" of a key that nobody listed
-	raw   cursor // the key as sent
-	value cursor
-	sent  bool
+	listed string // the key, where a table lists it; else ""
+	key    scalar // as sent
+	value  scalar
+	sent   bool
+}
+
+// scalar is a field's value as a cursor has read it.
+type scalar struct {
+	bytes []byte
+	bits  uint64
+	size  uint64
+	cut   bool
+}
+
+func (c *cursor) scalar() scalar { return scalar{c.bytes, c.bits, c.size, c.cut} }
+
+func (s *scalar) cursor() cursor {
+	return cursor{bytes: s.bytes, bits: s.bits, size: s.size, cut: s.cut}
 }
 
 // others is the key under which a map tells how many more it has.
@@ -55,23 +69,27 @@ func (w *writer) pair(f *field, p *pair) bool {
 	ok := false
 	switch {
 	case f.key.isText():
-		w.buf, ok = w.mapKey(p.raw.bytes)
+		w.buf, ok = w.mapKey(p.key.bytes)
 	default:
 		w.buf = append(w.buf, '"')
-		ok = w.number(f.key, p.raw.bits)
+		ok = w.number(f.key, p.key.bits)
 		w.buf = append(w.buf, '"')
 	}
 	if w.buf = append(w.buf, ':'); !ok {
 		return w.overflow()
 	}
+	c := p.value.cursor()
 	if w.withheld(p) {
-		return w.hidden(f.value, &p.value, extent{count: 1, size: p.value.size})
+		return w.hidden(f.value, &c, extent{count: 1, size: c.size})
 	}
-	return w.value(f.value, &p.value)
+	return w.value(f.value, &c)
 }
 
-// mapKey appends a key of a map, whole.
+// mapKey appends a key of a map, whole; what is odd for a key may be a credential.
 func (w *writer) mapKey(key []byte) ([]byte, bool) {
+	if !isPlain(key) {
+		key = []byte(Scrub(string(key)))
+	}
 	out, complete, ok := appendString(w.buf, key, min(w.room(), w.maxString), false, uint64(len(key)))
 	return out, complete && ok
 }
@@ -82,11 +100,10 @@ var tokenKeys = []byte("serviceAccount.tokens")
 
 // withheld: this key's value does not show, though others' of its map do.
 func (w *writer) withheld(p *pair) bool {
-	if bytes.Contains(p.raw.bytes, tokenKeys) {
+	if bytes.Contains(p.key.bytes, tokenKeys) {
 		return true
 	}
-	listed := p.key != ""
-	return !listed && w.policy.Payload != Full && credentialKey(p.raw.bytes)
+	return p.listed == "" && w.policy.Payload != Full && credentialKey(p.key.bytes)
 }
 
 // pairs collects what shows of a map: one pair for each key listed, or where
@@ -95,7 +112,7 @@ func (w *writer) pairs(f *field, c *cursor, e extent, pairs []pair) (_ []pair, l
 	anyKey := f.anyKey || w.policy.Payload == Full
 	if !anyKey {
 		for _, key := range f.keys {
-			pairs = append(pairs, pair{key: key})
+			pairs = append(pairs, pair{listed: key})
 		}
 	}
 	for c.pos = e.first; c.occurrence(f, e); {
@@ -110,7 +127,7 @@ func (w *writer) pairs(f *field, c *cursor, e extent, pairs []pair) (_ []pair, l
 		}
 		switch {
 		case i < len(pairs):
-			p.key = pairs[i].key
+			p.listed = pairs[i].listed
 			pairs[i] = p
 		case !anyKey:
 			left++
@@ -128,11 +145,11 @@ func (w *writer) pairs(f *field, c *cursor, e extent, pairs []pair) (_ []pair, l
 func (p *pair) is(f *field, q *pair) bool {
 	switch {
 	case !f.key.isText():
-		return p.raw.bits == q.raw.bits
-	case p.key != "":
-		return p.key == string(q.raw.bytes)
+		return p.key.bits == q.key.bits
+	case p.listed != "":
+		return p.listed == string(q.key.bytes)
 	}
-	return bytes.Equal(p.raw.bytes, q.raw.bytes)
+	return bytes.Equal(p.key.bytes, q.key.bytes)
 }
 
 // pair reads one entry of a map. There is none where its key was cut, or its
@@ -147,9 +164,9 @@ func (f *field) pair(entry *cursor) (p pair, ok bool) {
 			if c.cut {
 				return pair{}, false
 			}
-			p.raw = c
+			p.key = c.scalar()
 		case c.number == 2 && c.wire == f.value.wire:
-			p.value, hasValue = c, true
+			p.value, hasValue = c.scalar(), true
 		}
 	}
 	return p, hasValue && !(c.broken && !entry.cut)

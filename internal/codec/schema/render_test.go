@@ -236,6 +236,10 @@ func TestAnyKey(t *testing.T) {
 			t.Errorf("%s shows: %s", key, out)
 		}
 	}
+	wire = protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), mapEntry("a password=hunter2", "x"))
+	if out, _ := render(topology, wire, true, 2048); string(out) != `{"segments":{"a password=‹scrubbed›":"‹string, 1 byte›"}}` {
+		t.Errorf("a key shows: %s", out)
+	}
 }
 
 // TestUnknownMessage: of a message that nobody knows, field numbers, wire types
