@@ -10,7 +10,7 @@ import (
 // to what ends a value in an option list, a URL's query, or Go's %+v.
 const (
 	secretWord = `(?:passw(?:or)?d|passphrase|secret|token|credential|(?:api|access|account|private|user|admin|client|encryption|shared|signing|master|storage)[_-]?key)`
-	shortWord  = `(?:\b|_)(?:pass|pwd|sig)`
+	shortWord  = `(?:\b|_)(?:pass|pwd|pw|sig)`
 	key        = `[\w.-]*(?:` + secretWord + `[\w.-]*|` + shortWord + `)`
 	quoted     = `\\+["'].*?\\+["']|"(?:[^"\\]|\\.)*"?|'[^']*'?`
 	value      = `(?:` + quoted + `|[^\s,;&"']*[^\s,;&"':)\]}])`
@@ -18,7 +18,7 @@ const (
 	bare = `(?:` + quoted + `|[^\s,;&"'{\[][^\s,;&"']*[^\s,;&"':)\]}]|[^\s,;&"'{\[:)\]}])`
 )
 
-var keyHints = []string{"pass", "pwd", "sig", "secret", "token", "credential", "key"}
+var keyHints = []string{"pass", "pwd", "pw", "sig", "secret", "token", "credential", "key"}
 
 // forms are those that are known, the first one tokens alone. They are compiled
 // when the first text comes.
@@ -38,26 +38,35 @@ var forms = sync.OnceValue(func() []form {
 		// Authorization: a scheme and its value, or a long value alone.
 		{[]string{"authorization"}, `(?i)(\bauthorization\\*["']?\s*[:=]\s*\[?\\*["']?(?:token|digest|bearer|basic|negotiate|aws4-hmac-sha256)\s+)([^\s,;"'\\\]]+)`, nil},
 		{[]string{"authorization"}, `(?i)(\bauthorization\\*["']?\s*[:=]\s*\[?\\*["']?)([\w.~+/=-]{16,})`, nil},
-		{[]string{"bearer", "basic", "negotiate"}, `((?i:\b(?:bearer|basic|negotiate))\s+)([\w.~+/-]*[A-Z0-9][\w.~+/-]{7,}=*|[\w.~+/-]{7,}[A-Z0-9][\w.~+/-]*=*)`, nil},
+		{[]string{"bearer", "basic", "negotiate"}, `((?i:\b(?:bearer(?:\s+token)?|basic|negotiate)):?\s+)([\w.~+/-]{6,}=*)`, isLetters},
 		{[]string{"cookie"}, `(?i)(\b(?:set-)?cookie\\*["']?\s*[:=]\s*\[?\\*["']?)([^\s"']+)`, nil},
 		// Userinfo of URLs, up to the last @ before the path; of a share without a
 		// scheme; and with a slash in the password.
 		{[]string{"://"}, `(://)([^/\s"']+)@`, nil},
 		{[]string{"//"}, `(//)([^/\s"':@]+:[^/\s"']+)@`, nil},
 		{[]string{"://"}, `(://[^\s"'@/:]*:)([^\s"'@]*/[^\s"'@]*)@`, isPort},
+		{[]string{"@tcp(", "@unix(", "@udp("}, `([\w.-]+:)([^\s:@/"']+)@(?:tcp|unix|udp)\(`, nil},
+		// All of a map of secrets, as JSON and as Go prints it.
+		{[]string{"secret", "credential"}, `(?i)(["']?\b(?:secrets?|credentials?)\\*["']?\s*[:=]\s*)(\{[^{}]*\}?|map\[[^\]]*\]?)`, nil},
 		// protobuf's text form of a map entry.
 		{keyHints, `(?i)(key:\s*"` + key + `"\s+value:\s*)("(?:[^"\\]|\\.)*"?)`, nil},
 		{[]string{"secrets"}, `(?i)(secrets:\s*[{<]\s*key:\s*"[^"]*"\s+value:\s*)("(?:[^"\\]|\\.)*"?)`, nil},
 		// key=value, and JSON's "key": "value".
 		{keyHints, `(?i)(` + key + `\\*["']?\s*=\s*)(` + value + `)`, pointsElsewhere},
 		{[]string{"key="}, `(?i)(\bkey=)(` + value + `)`, isReason},
+		{[]string{"auth="}, `(?i)((?:\b|_)auth=)(` + value + `)`, isReason},
+		// The same, percent-encoded, and in XML.
+		{[]string{"%3d", "%3a"}, `(?i)(` + key + `%3[ad](?:%20)*)([^%\s&]+)`, pointsElsewhere},
+		{[]string{"</"}, `(?i)(<` + key + `>)([^<]+)`, pointsElsewhere},
 		{append([]string{"auth"}, keyHints...), `(?i)(["'](?:` + key + `|auth)\\*["']\s*:\s*)(` + value + `)`, pointsElsewhere},
 		// --password value, also as %q and JSON print arguments; iscsiadm's pairs.
 		{keyHints, `(?i)((?:^|[\s\["'])--?(?:` + key + `|key)(?:=|["'],?\s*["']?|,\s*["']?|\s+["']?))(` + value + `)`, pointsElsewhere},
 		{[]string{"passw"}, `(?i)((?:-n|--name)["']?,?\s*["']?\S*passw(?:or)?d\S*["']?,?\s+["']?(?:-v|--value)["']?,?\s*["']?)(` + value + `)`, nil},
 		// password: value; of any key what %v and %+v print, {Token:value}; and an
 		// image pull's auth, which is base64 of user:password.
-		{[]string{"pass", "pwd"}, `(?i)([\w.-]*(?:passw(?:or)?d|passphrase|\bpass|\bpwd|_pass|_pwd)["']?:\s*)(` + value + `)`, nil},
+		{[]string{"pass", "pwd"}, `(?i)([\w.-]*(?:passw(?:or)?d|passphrase|\bpass|\bpwd|_pass|_pwd)["']?\s?:\s*)(` + value + `)`, nil},
+		{[]string{"pw"}, `(?i)(\bpw:\s*)(` + value + `)`, isReason},
+		{[]string{"passw"}, `(?i)(\bpassw(?:or)?d\s+(?:is\s+)?["']?)(` + value + `)`, isReason},
 		{keyHints, `(?i)((?:^|[\s{\[(,])` + key + `:)(` + bare + `)`, pointsElsewhere},
 		{keyHints, `(?i)(\b[\w.]*[a-z][_-](?:secret|token|key|credentials?)["']?:\s+)(` + value + `)`, isPhrase},
 		{keyHints, `(\b[a-z]\w*(?:Secret|Token|Key|Credentials?)["']?:\s+)(` + value + `)`, isPhrase},

@@ -75,8 +75,8 @@ func TestRenderPrefixes(t *testing.T) {
 	for _, p := range payloads() {
 		m := filled(p.api, p.d, 3)
 		wire := marshal(t, m)
-		for n := 0; n <= len(wire); n += 1 + len(wire)/25 {
-			for _, budget := range []int{MinBudget, 17, 100, 2048, unlimited} {
+		for n := 0; n <= len(wire); n += 1 + len(wire)/8 {
+			for _, budget := range []int{MinBudget, 100, 2048} {
 				out, trimmed := render(p.plan, wire[:n:n], false, budget)
 				if len(out) > budget || !trimmed {
 					t.Fatalf("%s, %d bytes, budget %d: %d bytes, trimmed %v", p.d.FullName(), n, budget, len(out), trimmed)

@@ -92,7 +92,7 @@ func (f *form) take(s string) string {
 // secretName, token_file, credentials=/etc/smb.
 func pointsElsewhere(key, value, _ string) bool {
 	key = strings.ToLower(strings.Trim(key, " \t\"'\\:={[(,-"))
-	for _, end := range []string{"name", "namespace", "file", "path", "dir", "type", "ref", "url", "uri", "version", "class", "provider"} {
+	for _, end := range []string{"name", "namespace", "file", "path", "dir", "type", "ref", "url", "uri", "endpoint", "version", "class", "provider"} {
 		if strings.HasSuffix(key, end) && !strings.HasSuffix(key, "pass"+end) {
 			return true
 		}
@@ -125,6 +125,9 @@ func isReason(key, value, rest string) bool {
 	}
 	return !strings.ContainsAny(value, "0123456789+/=_") && strings.ToLower(value[1:]) == value[1:]
 }
+
+// isLetters: after "Basic " stands a word, as in "Basic Authentication".
+func isLetters(_, value, _ string) bool { return len(value) < 16 && isWord(strings.ToLower(value)) }
 
 // isPort: what seems to be a password is a port and a path, before a digest.
 func isPort(_, value, rest string) bool {
