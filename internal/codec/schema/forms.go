@@ -51,27 +51,27 @@ var forms = sync.OnceValue(func() []form {
 		// protobuf's text form of a map entry.
 		{keyHints, `(?i)(key:\s*"` + key + `"\s+value:\s*)("(?:[^"\\]|\\.)*"?)`, nil},
 		{[]string{"secrets"}, `(?i)(secrets:\s*[{<]\s*key:\s*"[^"]*"\s+value:\s*)("(?:[^"\\]|\\.)*"?)`, nil},
+		// password: value; of any key what %v and %+v print, {Token:value}; and an
+		// image pull's auth, which is base64 of user:password.
+		{[]string{"pass", "pwd"}, `(?i)([\w.-]*(?:passw(?:or)?d|passphrase|\bpass|\bpwd|_pass|_pwd)["']?\s?:[ \t]*)(` + value + `)`, nil},
+		{[]string{"pw"}, `(?i)(\bpw:[ \t]*)(` + value + `)`, isReason},
+		{[]string{"passw"}, `(?i)(\bpassw(?:or)?d\s+(?:is\s+)?["']?)(` + value + `)`, isReason},
+		{keyHints, `(?i)((?:^|[\s{\[(,])` + key + `:)(` + bare + `)`, pointsElsewhere},
+		{keyHints, `(?i)(\b[\w.]*[a-z][_-](?:secret|token|key|credentials?)["']?:[ \t]+)(` + value + `)`, isPhrase},
+		{keyHints, `(\b[a-z]\w*(?:Secret|Token|Key|Credentials?)["']?:[ \t]+)(` + value + `)`, isPhrase},
+		{[]string{"auth:"}, `(?i)(\bauth:[ \t]*)("[^"]*"?|[\w+/]{6,}=*)`, nil},
+		{keyHints, `(?i)(\b[\w-]*(?:secret|token|key|credentials?)["']?:[ \t]+)(` + value + `)`, isReason},
 		// key=value, and JSON's "key": "value".
-		{keyHints, `(?i)(` + key + `\\*["']?\s*=\s*)(` + value + `)`, pointsElsewhere},
+		{keyHints, `(?i)(` + key + `\\*["']?[ \t]*=[ \t]*)(` + value + `)`, pointsElsewhere},
 		{[]string{"key="}, `(?i)(\bkey=)(` + value + `)`, isReason},
 		{[]string{"auth="}, `(?i)((?:\b|_)auth=)(` + value + `)`, isReason},
 		// The same, percent-encoded, and in XML.
 		{[]string{"%3d", "%3a"}, `(?i)(` + key + `%3[ad](?:%20)*)([^%\s&]+)`, pointsElsewhere},
 		{[]string{"</"}, `(?i)(<` + key + `>)([^<]+)`, pointsElsewhere},
-		{append([]string{"auth"}, keyHints...), `(?i)(["'](?:` + key + `|auth)\\*["']\s*:\s*)(` + value + `)`, pointsElsewhere},
+		{append([]string{"auth"}, keyHints...), `(?i)((?:` + key + `|\bauth)\\*["']\s*:\s*)(` + value + `)`, pointsElsewhere},
 		// --password value, also as %q and JSON print arguments; iscsiadm's pairs.
 		{keyHints, `(?i)((?:^|[\s\["'])--?(?:` + key + `|key)(?:=|["'],?\s*["']?|,\s*["']?|\s+["']?))(` + value + `)`, pointsElsewhere},
 		{[]string{"passw"}, `(?i)((?:-n|--name)["']?,?\s*["']?\S*passw(?:or)?d\S*["']?,?\s+["']?(?:-v|--value)["']?,?\s*["']?)(` + value + `)`, nil},
-		// password: value; of any key what %v and %+v print, {Token:value}; and an
-		// image pull's auth, which is base64 of user:password.
-		{[]string{"pass", "pwd"}, `(?i)([\w.-]*(?:passw(?:or)?d|passphrase|\bpass|\bpwd|_pass|_pwd)["']?\s?:\s*)(` + value + `)`, nil},
-		{[]string{"pw"}, `(?i)(\bpw:\s*)(` + value + `)`, isReason},
-		{[]string{"passw"}, `(?i)(\bpassw(?:or)?d\s+(?:is\s+)?["']?)(` + value + `)`, isReason},
-		{keyHints, `(?i)((?:^|[\s{\[(,])` + key + `:)(` + bare + `)`, pointsElsewhere},
-		{keyHints, `(?i)(\b[\w.]*[a-z][_-](?:secret|token|key|credentials?)["']?:\s+)(` + value + `)`, isPhrase},
-		{keyHints, `(\b[a-z]\w*(?:Secret|Token|Key|Credentials?)["']?:\s+)(` + value + `)`, isPhrase},
-		{[]string{"auth:"}, `(?i)(\bauth:\s*)("[^"]*"?|[\w+/]{6,}=*)`, nil},
-		{keyHints, `(?i)(\b[\w-]*(?:secret|token|key|credentials?)["']?:\s+)(` + value + `)`, isReason},
 	}
 	forms := make([]form, len(all))
 	for i, f := range all {
