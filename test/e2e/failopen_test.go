@@ -160,7 +160,7 @@ func TestFailOpenUpstreamRestarts(t *testing.T) {
 func TestFailOpenOrphaned(t *testing.T) {
 	n := newFakeNode(t)
 	w := swap(t, n.cri)
-	s := w.stand("--orphan-timeout", "1s")
+	s := w.stand("--orphan-timeout", "5s")
 	p := s.tap()
 	l := runtimeTraffic(t, w.path)
 	l.more(50)

@@ -201,7 +201,7 @@ func TestStandRelayReplaced(t *testing.T) {
 // that its clients go there.
 func TestStandOrphaned(t *testing.T) {
 	onServers(t, func(t *testing.T, sv served) {
-		s := stand(t, sv.path, "--orphan-timeout", "2s")
+		s := stand(t, sv.path, "--orphan-timeout", "5s")
 		p := s.tap()
 		l := runtimeTraffic(t, sv.path)
 		l.more(50)
