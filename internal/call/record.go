@@ -75,7 +75,13 @@ type Record struct {
 	ParentSampled bool   `json:"-"`
 	TraceState    string `json:"-"`
 	NativeParent  bool   `json:"native_parent,omitempty"`
-	PodTraceID    string `json:"pod_trace_id,omitempty"`
+	// PodTraceID is the trace of the pod's start, and PodSpanID its root, for the
+	// span's link alone.
+	PodTraceID string `json:"pod_trace_id,omitempty"`
+	PodSpanID  string `json:"-"`
+	// PodParent: ParentSpanID is the root of the pod's start or stop, and not the
+	// span of a caller.
+	PodParent bool `json:"-"`
 
 	Connection uint64 `json:"connection"`
 	Stream     uint32 `json:"stream"`

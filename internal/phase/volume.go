@@ -1,0 +1,66 @@
+package phase
+
+import (
+	"slices"
+
+	"github.com/grpc-tap/grpc-tap/internal/call"
+)
+
+// waiting is a NodeStageVolume whose pod nobody knew: its paths do not name one.
+// It has left as a trace of its own. The pod that publishes the volume counts it
+// to its start, whose root links to it.
+type waiting struct {
+	call    call.PhaseCall
+	link    call.Link
+	message string
+}
+
+const (
+	maxWaiting = 256 // volumes
+	maxTries   = 16  // of each, the latest
+)
+
+// await remembers a call of no known pod, if it stages a volume.
+func (t *Tracker) await(r *call.Record, s *step) {
+	v := volume{r.Socket, r.Volume.ID}
+	if s.method != "NodeStageVolume" || r.Pod.UID != "" || !fits(v.id) || len(v.socket) > maxText {
+		return
+	}
+	if _, ok := t.waiting[v]; !ok && len(t.waiting) >= maxWaiting {
+		t.dropWaiting()
+	}
+	all := append(t.waiting[v], waiting{short(r, s), call.Link{TraceID: r.TraceID, SpanID: r.SpanID}, cutTo(r.Message, maxFirst)})
+	if len(all) > maxTries {
+		all = slices.Delete(all, 0, 1)
+	}
+	t.waiting[v] = all
+}
+
+// dropWaiting forgets the volume that was tried least recently.
+func (t *Tracker) dropWaiting() {
+	var oldest volume
+	for v, all := range t.waiting {
+		if o := t.waiting[oldest]; o == nil || last(all).Start.Before(last(o).Start) {
+			oldest = v
+		}
+	}
+	delete(t.waiting, oldest)
+}
+
+func last(all []waiting) call.PhaseCall { return all[len(all)-1].call }
+
+// adopt counts what waited for v to the start of p. It is told as it happened:
+// before the call that has named the pod.
+func (t *Tracker) adopt(p *pod, v volume) {
+	tries := t.waiting[v]
+	if len(tries) == 0 || !p.start.open() {
+		return
+	}
+	delete(t.waiting, v)
+	for _, w := range tries {
+		t.note(p.start, w.call, steps["NodeStageVolume"], w.link, w.message)
+	}
+	slices.SortStableFunc(p.start.Calls, func(a, b call.PhaseCall) int {
+		return a.Start.Add(a.Duration).Compare(b.Start.Add(b.Duration))
+	})
+}
