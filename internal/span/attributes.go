@@ -60,9 +60,7 @@ func (a *attributes) addAll(r *call.Record) {
 	a.known(semconv.RPCResponseStatusCodeKey, r.Code)
 	a.known(semconv.ErrorTypeKey, errorType(r))
 
-	a.known(semconv.K8SNamespaceNameKey, r.Pod.Namespace)
-	a.known(semconv.K8SPodNameKey, r.Pod.Name)
-	a.known(semconv.K8SPodUIDKey, r.Pod.UID)
+	a.pod(r.Pod)
 	a.known(semconv.K8SContainerNameKey, r.Container.Name)
 	a.known(semconv.ContainerIDKey, r.Container.ID)
 	a.image(r.Image)

@@ -39,12 +39,17 @@ func parentOf(r *call.Record, traceID trace.TraceID) trace.SpanContext {
 	})
 }
 
-// sampled asks the sampler whether r is to be exported.
+// sampled asks the sampler whether r is to be exported. A call in its pod's trace
+// is asked for as the root is. One that failed is not left out because its caller
+// did not sample it, which was before anybody knew.
 func sampled(s sdktrace.Sampler, r *call.Record) bool {
 	if s == nil {
 		return true
 	}
 	traceID, _, parent := ids(r)
+	if r.PodParent || r.Failed() && !r.ParentSampled {
+		parent = trace.SpanContext{}
+	}
 	return s.ShouldSample(sdktrace.SamplingParameters{
 		ParentContext: trace.ContextWithRemoteSpanContext(context.Background(), parent),
 		TraceID:       traceID, Name: name(r), Kind: trace.SpanKindClient,

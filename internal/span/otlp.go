@@ -29,7 +29,12 @@ func spanOf(r *call.Record, limits sdktrace.SpanLimits) *tracepb.Span {
 	if parent.IsValid() {
 		id := parent.SpanID()
 		s.ParentSpanId, s.TraceState = id[:], parent.TraceState().String()
-		s.Flags |= uint32(tracepb.SpanFlags_SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK)
+		if !r.PodParent {
+			s.Flags |= uint32(tracepb.SpanFlags_SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK)
+		}
+	}
+	if r.PodSpanID != "" && r.PodTraceID != r.TraceID {
+		link(s, call.Link{TraceID: r.PodTraceID, SpanID: r.PodSpanID}, limits)
 	}
 	a := attributes{span: s, limits: limits}
 	a.addAll(r)
@@ -91,6 +96,10 @@ func (a *attributes) int(k attribute.Key, v int64) {
 
 func (a *attributes) yes(k attribute.Key) {
 	a.add(k).value.Value = &commonpb.AnyValue_BoolValue{BoolValue: true}
+}
+
+func (a *attributes) seconds(k attribute.Key, d time.Duration) {
+	a.add(k).value.Value = &commonpb.AnyValue_DoubleValue{DoubleValue: d.Seconds()}
 }
 
 // cut shortens a string to the limit's characters.

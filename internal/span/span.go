@@ -1,7 +1,7 @@
 // Package span turns records into OpenTelemetry spans and sends them by OTLP.
 //
-//	Record ──▶ ledger: room? ──▶ spanOf ──▶ batches ──▶ OTLP/gRPC
-//	             │ no: queue_full                └ counts, says what failed
+//	Record, Phase ──▶ ledger: room? ──▶ span ──▶ batches ──▶ OTLP/gRPC
+//	                    │ no: queue_full              └ counts, says what failed
 //
 // Three rules. A record has its ids already (they are printed and captured
 // too), so the span takes them and makes none up. Nothing here can hold up the
@@ -113,15 +113,26 @@ func (e *Exporter) Records(all []*call.Record) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, r := range all {
-		switch {
-		case r.State == call.Running:
-		case e.closed:
-			e.ledger.shutdown.Add(1)
-		case !sampled(e.sampler, r): // not a drop
-		case e.ledger.begin():
-			e.batches.add(spanOf(r, e.limits))
+		if r.State != call.Running {
+			e.queue(sampled(e.sampler, r), func() *tracepb.Span { return spanOf(r, e.limits) })
 		}
 	}
+	e.wake()
+}
+
+// queue adds a span, if it is to be exported and there is room. mu is held.
+func (e *Exporter) queue(sampled bool, span func() *tracepb.Span) {
+	switch {
+	case e.closed:
+		e.ledger.shutdown.Add(1)
+	case !sampled: // not a drop
+	case e.ledger.begin():
+		e.batches.add(span())
+	}
+}
+
+// wake has a batch exported that is full. mu is held.
+func (e *Exporter) wake() {
 	if e.batches.anyFull() {
 		select {
 		case e.full <- struct{}{}:

@@ -23,6 +23,8 @@ func attrMap(s *tracepb.Span) map[string]any {
 			m[kv.Key] = v.IntValue
 		case *commonpb.AnyValue_BoolValue:
 			m[kv.Key] = v.BoolValue
+		case *commonpb.AnyValue_DoubleValue:
+			m[kv.Key] = v.DoubleValue
 		case *commonpb.AnyValue_ArrayValue:
 			m[kv.Key] = "[" + v.ArrayValue.Values[0].GetStringValue() + "]"
 		}
