@@ -1,5 +1,5 @@
-// Package term shows records as lines: Text for a person at a terminal, JSON
-// for programs.
+// Package term shows records as lines, Text for a person at a terminal and JSON
+// for programs; and what a pod's start or stop consisted of as a waterfall.
 //
 // What goes to the terminal: one line a call, printed when it ends, its columns
 // at the same place in every line; under it, indented, a status message that
@@ -24,6 +24,7 @@ type Options struct {
 	Width    int            // of the terminal, in columns; 0: none is known, as for a pipe: 200
 	Wide     bool           // -o wide: 200 columns at least, with pid, bytes, connection, stream, trace
 	Color    bool           // ANSI colours
+	ASCII    bool           // waterfalls without block characters, as for a file
 	Location *time.Location // of the clock; nil: local time, and is the test seam
 }
 
@@ -31,7 +32,9 @@ type Options struct {
 type Text struct {
 	out    output
 	layout layout
+	width  int
 	color  bool
+	ascii  bool
 	where  *time.Location
 	buf    []byte
 }
@@ -44,7 +47,7 @@ func NewText(w io.Writer, o Options) *Text {
 	if o.Location == nil {
 		o.Location = time.Local
 	}
-	return &Text{out: output{w: w}, layout: newLayout(o.Width, o.Wide), color: o.Color, where: o.Location}
+	return &Text{out: output{w: w}, layout: newLayout(o.Width, o.Wide), width: o.Width, color: o.Color, ascii: o.ASCII, where: o.Location}
 }
 
 // Records prints them. After a failed write it prints nothing more; see Err.
