@@ -39,7 +39,7 @@ func tables() []api {
 // descriptors are the APIs' own files, one set for each API, as `go test -update`
 // takes them out of the modules; a test holds that they are the modules'. Linking
 // the modules' packages instead would cost every process 1 MiB at its start, the
-// relay too (docs/decisions/0004).
+// relay too (docs/decisions/0006).
 //
 //go:embed descriptors
 var descriptors embed.FS
