@@ -27,7 +27,8 @@ func newHouse(t *testing.T) *house {
 	t.Helper()
 	upstream, server := socketPair(t)
 	dial := sync.OnceValue(func() *net.UnixConn { return upstream })
-	h := &house{t: t, server: server, door: filepath.Join(t.TempDir(), "own", "door")}
+	// Longer than sun_path.
+	h := &house{t: t, server: server, door: filepath.Join(t.TempDir(), "own", strings.Repeat("x", 120))}
 	h.Relay = New(Options{Dial: func() (*net.UnixConn, error) { return dial(), nil }})
 	h.taps = NewAudience(h.Relay, "/listen", "/upstream", h.Redial)
 	d, err := MakeDoor(h.door)

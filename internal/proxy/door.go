@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Door is a named socket where taps come to a relay, which it outlives: raw bytes
@@ -120,7 +123,14 @@ func Knock(path string) (*net.UnixConn, error) { return knock("unix", path) }
 func KnockPacket(path string) (*net.UnixConn, error) { return knock("unixpacket", path) }
 
 func knock(network, path string) (*net.UnixConn, error) {
-	c, err := net.DialUnix(network, nil, &net.UnixAddr{Name: path, Net: network})
+	// By the file itself: its path may be longer than sun_path.
+	f, err := os.OpenFile(path, unix.O_PATH, 0)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", path, cause(err))
+	}
+	defer f.Close()
+	at := fmt.Sprintf("/proc/self/fd/%d", f.Fd())
+	c, err := net.DialUnix(network, nil, &net.UnixAddr{Name: at, Net: network})
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", path, cause(err))
 	}

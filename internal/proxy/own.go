@@ -26,7 +26,7 @@ type OwnListener struct {
 // where there is none. network is unix or unixpacket.
 func ListenOwn(network, path string) (_ *OwnListener, err error) {
 	l := &OwnListener{base: filepath.Base(path)}
-	l.first = fmt.Sprintf(".%s.%d", l.base, os.Getpid())
+	l.first = fmt.Sprintf(".grpc-tap-%d-%p", os.Getpid(), l) // short, whatever the path's name is
 	if l.dir, err = ownDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
