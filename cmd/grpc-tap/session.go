@@ -65,6 +65,7 @@ func (s *session) run(ctx context.Context) error {
 		return err
 	}
 	pods := identity.New()
+	out.phases.goOn = slices.ContainsFunc(s.paths, func(e endpoint) bool { return e.stands })
 	var serving, ended sync.WaitGroup
 	all := make([]life, len(s.paths))
 	errs := make([]error, len(s.paths)+1)
@@ -72,7 +73,7 @@ func (s *session) run(ctx context.Context) error {
 	left.Store(int32(len(all)))
 	for i, e := range s.paths {
 		served := sync.OnceFunc(serving.Done)
-		one := s.life(e, s.show.payload.tell(tap.Config{Sinks: out.sinks, Log: out.log, Pods: pods}), served)
+		one := s.life(e, s.show.payload.tell(tap.Config{Sinks: out.sinks, Log: out.log, Pods: pods, Phases: out.phases}), served)
 		all[i] = one
 		serving.Add(1)
 		ended.Go(func() {

@@ -70,6 +70,7 @@ type output struct {
 	sinks   []*tap.Queue
 	printed printer
 	spans   *span.Exporter // nil: none are exported
+	phases  *phases
 
 	toStdout, toSpans, toAlso *tap.Queue // in front of each; nil where there is none
 }
@@ -107,7 +108,17 @@ func (s *showFlags) open(ctx context.Context, stop func(), stdout, stderr io.Wri
 		o.toAlso = tap.NewQueue("the summary", also, tap.QueueSize)
 		o.sinks = append(o.sinks, o.toAlso)
 	}
+	o.phases = newPhases(o.spans, s.keeps(), o.log)
 	return o, nil
+}
+
+// keeps says of which pods the starts and stops are drawn at the end; nil: of none.
+func (s *showFlags) keeps() func(call.Pod) bool {
+	if s.filter.Pod == "" {
+		return nil
+	}
+	of := view.Filter{Pod: s.filter.Pod}
+	return func(p call.Pod) bool { return of.Match(&call.Record{Pod: p}) }
 }
 
 func (s *showFlags) printer(stdout io.Writer) printer {
@@ -119,7 +130,7 @@ func (s *showFlags) printer(stdout io.Writer) printer {
 	}
 	width, tty := terminal(stdout)
 	return term.NewText(stdout, term.Options{
-		Width: width, Wide: s.format == "wide",
+		Width: width, Wide: s.format == "wide", ASCII: !tty,
 		Color: tty && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
 	})
 }
@@ -168,6 +179,7 @@ func (f *filtered) Records(all []*call.Record) {
 func (o *output) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), goodbye)
 	defer cancel()
+	o.phases.close()
 	var sending sync.WaitGroup
 	if o.spans != nil {
 		sending.Go(func() {
@@ -185,6 +197,9 @@ func (o *output) close() error {
 	}
 	if !o.toStdout.Close(ctx) {
 		return errors.New("stdout was not read to the end: the last calls are not printed")
+	}
+	if text, ok := o.printed.(*term.Text); ok && len(o.phases.kept) > 0 {
+		text.Phases(o.phases.kept)
 	}
 	if err := o.printed.Err(); err != nil && !errors.Is(err, unix.EPIPE) { // a reader such as head has had enough
 		return fmt.Errorf("write to stdout: %w", err)

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/grpc-tap/grpc-tap/internal/call"
 	"github.com/grpc-tap/grpc-tap/internal/codec"
 	"github.com/grpc-tap/grpc-tap/internal/codec/schema"
 	"github.com/grpc-tap/grpc-tap/internal/identity"
@@ -31,6 +32,7 @@ type Config struct {
 	APIs         *schema.APIs  // nil: those that are known without a descriptor set
 	Sinks        []*Queue
 	Pods         *identity.Map // shared by the taps of a node; nil: one of its own
+	Phases       Phases        // shared too; nil: each call is a trace of its own
 	Log          *slog.Logger
 	// Serving is called when the relay has bound its path, and again after each
 	// Away; upstream says why the upstream does not answer yet, "" where it does.
@@ -43,6 +45,11 @@ type Config struct {
 	Redial func(conn uint64)
 	// NewDecoder is the test seam; nil: codec.NewConn.
 	NewDecoder func(ended func(*codec.Call)) Decoder
+}
+
+// Phases gives a call its place in its pod's trace.
+type Phases interface {
+	Place(*call.Record)
 }
 
 // Decoder is what the tap needs of a connection's decoder.
@@ -376,6 +383,9 @@ func (t *Tap) missed(e *mirror.Event) {
 
 func (t *Tap) finished(c *conn, k *codec.Call) {
 	r := t.record(c, k)
+	if t.cfg.Phases != nil {
+		t.cfg.Phases.Place(r)
+	}
 	t.stats.Calls++
 	for _, q := range t.cfg.Sinks {
 		q.put(r)

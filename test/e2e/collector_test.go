@@ -53,13 +53,20 @@ func (c *Collector) Export(_ context.Context, req *collector.ExportTraceServiceR
 	return &collector.ExportTraceServiceResponse{}, nil
 }
 
-// Spans are those received so far, by span id.
-func (c *Collector) Spans() map[string]*trace.Span {
+// Spans are those of calls received so far, by span id.
+func (c *Collector) Spans() map[string]*trace.Span { return c.of(trace.Span_SPAN_KIND_CLIENT) }
+
+// Roots are those of pods' starts and stops, by span id.
+func (c *Collector) Roots() map[string]*trace.Span { return c.of(trace.Span_SPAN_KIND_INTERNAL) }
+
+func (c *Collector) of(kind trace.Span_SpanKind) map[string]*trace.Span {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	spans := map[string]*trace.Span{}
 	for id, span := range c.spans {
-		spans[id] = span
+		if span.GetKind() == kind {
+			spans[id] = span
+		}
 	}
 	return spans
 }

@@ -165,7 +165,7 @@ func TestFakesSpansOfUnsampled(t *testing.T) {
 }
 
 // TestFakesSpansOfUntraced: the kubelet never traces CSI. Each call is a trace
-// of its own, and says all that a span of ours says.
+// of its own, or in its pod's, and says all that a span of ours says.
 func TestFakesSpansOfUntraced(t *testing.T) {
 	n := newFakeNode(t)
 	collector := NewCollector(t)
@@ -187,17 +187,24 @@ func TestFakesSpansOfUntraced(t *testing.T) {
 		t.Errorf("%d records and %d spans of %d calls", len(records), len(spans), want)
 	}
 	checkSpans(t, records, collector, tap.Tap)
-	traces := map[string]bool{}
+	traces, roots := map[string]bool{}, collector.Roots()
+	alone := 0
 	for _, r := range records {
-		traces[r.TraceID] = true
-		if r.NativeParent || r.ParentSpanID != "" {
-			t.Errorf("has a parent: %s", r)
+		root := roots[r.ParentSpanID]
+		switch {
+		case r.NativeParent:
+			t.Errorf("has a native parent: %s", r)
+		case r.ParentSpanID == "":
+			alone++
+			traces[r.TraceID] = true
+		case root == nil || !strings.HasPrefix(root.GetName(), "pod st") || hex.EncodeToString(root.GetTraceId()) != r.TraceID:
+			t.Errorf("its parent is no pod's root: %s", r)
 		}
 		if driver := attributes(spans[r.SpanID].GetAttributes())["container.csi.plugin.name"].GetStringValue(); strings.HasPrefix(r.Method, "Node") && driver != n.driver.Name {
 			t.Errorf("%s: container.csi.plugin.name is %q", r.Method, driver)
 		}
 	}
-	if len(traces) != len(records) {
-		t.Errorf("%d traces of %d calls", len(traces), len(records))
+	if len(traces) != alone || alone == len(records) {
+		t.Errorf("%d traces of %d calls that are no pod's, of %d", len(traces), alone, len(records))
 	}
 }
