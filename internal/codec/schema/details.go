@@ -29,7 +29,7 @@ func (p Policy) Details(status []byte, budget int) (out json.RawMessage, trimmed
 		if c.number != statusDetails || c.wire != protowire.BytesType {
 			continue
 		}
-		one, cut := r.detail(c.bytes, budget-len(out)-len("[]"))
+		one, cut := r.detail(c.bytes(), budget-len(out)-len("[]"))
 		if trimmed = trimmed || cut; one == nil {
 			break
 		}
@@ -50,9 +50,9 @@ func (r *Renderer) detail(wire []byte, budget int) (out []byte, trimmed bool) {
 		switch {
 		case c.wire != protowire.BytesType:
 		case c.number == anyType:
-			name = c.bytes[bytes.LastIndexByte(c.bytes, '/')+1:]
+			name = c.bytes()[bytes.LastIndexByte(c.bytes(), '/')+1:]
 		case c.number == anyValue:
-			value = c.bytes
+			value = c.bytes()
 		}
 	}
 	if len(name) > maxTypeName || !protoreflect.FullName(name).IsValid() {

@@ -121,11 +121,11 @@ func (w *walker) walk(steps []step, b []byte) {
 			}
 			switch {
 			case s.leaf && !c.cut:
-				w.learn(s, c.bytes)
+				w.learn(s, c.bytes())
 			case len(s.next) > 0 && s.next[0].key != "":
-				w.walkMap(s.next, c.bytes, c.cut)
+				w.walkMap(s.next, c.bytes(), c.cut)
 			default:
-				w.walk(s.next, c.bytes)
+				w.walk(s.next, c.bytes())
 			}
 		}
 	}
@@ -138,9 +138,9 @@ func (w *walker) walkMap(steps []step, b []byte, cut bool) {
 		switch {
 		case !isText(&c) || c.cut:
 		case c.number == 1:
-			key = c.bytes
+			key = c.bytes()
 		case c.number == 2:
-			value = c.bytes
+			value = c.bytes()
 		}
 	}
 	for i := range steps {

@@ -22,7 +22,7 @@ func (w *writer) list(f *field, c *cursor, e extent) bool {
 		if c.wire == f.wire {
 			written += w.entry(f, c)
 		} else {
-			written += w.packed(f, c.bytes)
+			written += w.packed(f, c.bytes())
 		}
 	}
 	w.limit += reserved

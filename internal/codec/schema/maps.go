@@ -23,10 +23,10 @@ type scalar struct {
 	cut   bool
 }
 
-func (c *cursor) scalar() scalar { return scalar{c.bytes, c.bits, c.size, c.cut} }
+func (c *cursor) scalar() scalar { return scalar{c.bytes(), c.bits, c.size, c.cut} }
 
 func (s *scalar) cursor() cursor {
-	return cursor{bytes: s.bytes, bits: s.bits, size: s.size, cut: s.cut}
+	return cursor{b: s.bytes, to: len(s.bytes), bits: s.bits, size: s.size, cut: s.cut}
 }
 
 // others is the key under which a map tells how many more it has.
@@ -157,7 +157,7 @@ func (p *pair) is(f *field, q *pair) bool {
 func (f *field) pair(entry *cursor) (p pair, ok bool) {
 	p.sent = true
 	hasValue := !entry.cut
-	c := cursor{b: entry.bytes, whole: !entry.cut}
+	c := cursor{b: entry.bytes(), whole: !entry.cut}
 	for c.next() {
 		switch {
 		case c.number == 1 && c.wire == f.key.wire:

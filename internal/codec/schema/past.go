@@ -38,7 +38,7 @@ func Follow(prefix []byte) *Past {
 	for c.next() {
 	}
 	if c.pos > 0 && c.cut && !c.broken {
-		p.skip = c.size - uint64(len(c.bytes))
+		p.skip = c.size - uint64(len(c.bytes()))
 	}
 	p.Write(prefix[c.pos:]) // what there is of a field that is not all there
 	return p

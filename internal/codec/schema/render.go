@@ -234,14 +234,14 @@ func (c *cursor) occurrence(f *field, e extent) bool {
 func (w *writer) merged(f *field, c *cursor, e extent) Prefix {
 	if e.count == 1 {
 		c.next()
-		return Prefix{Bytes: c.bytes, Whole: !c.cut}
+		return Prefix{Bytes: c.bytes(), Whole: !c.cut}
 	}
 	var b []byte
 	for c.pos = e.first; c.occurrence(f, e); {
-		piece := c.bytes
+		piece := c.bytes()
 		if c.start < e.last {
 			piece = piece[:wellFormed(piece)]
-			w.trimmed = w.trimmed || len(piece) < len(c.bytes)
+			w.trimmed = w.trimmed || len(piece) < len(c.bytes())
 		}
 		b = append(b, piece...)
 	}
@@ -252,7 +252,7 @@ func (w *writer) merged(f *field, c *cursor, e extent) Prefix {
 func (w *writer) value(f *field, c *cursor) bool {
 	switch f.kind {
 	case protoreflect.MessageKind:
-		return w.message(f.message, Prefix{Bytes: c.bytes, Whole: !c.cut})
+		return w.message(f.message, Prefix{Bytes: c.bytes(), Whole: !c.cut})
 	case protoreflect.StringKind, protoreflect.BytesKind:
 		return w.text(f, c)
 	}

@@ -50,7 +50,7 @@ var plain, ask = func() (t [256]bool, a [256]uint8) {
 // A name (the value of a listed field) is told whole or by its length: half a
 // name is another's. Free text, and what only Full shows, may be cut.
 func (w *writer) text(f *field, c *cursor) bool {
-	s, cut, isName := c.bytes, c.cut, f.verdict == shown
+	s, cut, isName := c.bytes(), c.cut, f.verdict == shown
 	if isName && (cut || len(s) > w.maxString) {
 		w.trimmed = true
 		return w.hidden(f, c, extent{count: 1, size: c.size})
@@ -112,12 +112,12 @@ func (w *writer) clean(f *field, s []byte, cut bool) ([]byte, bool) {
 
 // base64 writes bytes, whole or by their length.
 func (w *writer) base64(f *field, c *cursor) bool {
-	if size := base64.StdEncoding.EncodedLen(len(c.bytes)) + len(`""`); c.cut || size > min(w.room(), w.maxString) {
+	if size := base64.StdEncoding.EncodedLen(len(c.bytes())) + len(`""`); c.cut || size > min(w.room(), w.maxString) {
 		w.trimmed = true
 		return w.hidden(f, c, extent{count: 1, size: c.size})
 	}
 	w.buf = append(w.buf, '"')
-	w.buf = base64.StdEncoding.AppendEncode(w.buf, c.bytes)
+	w.buf = base64.StdEncoding.AppendEncode(w.buf, c.bytes())
 	w.buf = append(w.buf, '"')
 	return true
 }

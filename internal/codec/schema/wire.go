@@ -19,9 +19,11 @@ type cursor struct {
 	number protowire.Number
 	wire   protowire.Type
 	bits   uint64 // of a number
-	bytes  []byte // of a length-delimited field
-	size   uint64 // of bytes, as it was sent
-	cut    bool   // bytes is only the beginning of the value
+	// Where the value of a length-delimited field is: by numbers, since a slice
+	// that is stored through a pointer costs a write barrier while memory is collected.
+	from, to int
+	size     uint64 // of the value, as it was sent
+	cut      bool   // what is there is only the value's beginning
 
 	// broken: next stopped before the end of b, at bytes that are no field or
 	// at one that is not all there. Nothing behind them can be trusted.
@@ -40,11 +42,11 @@ func (c *cursor) next() bool {
 		number, wire, v := protowire.Number(rest[0]>>3), protowire.Type(rest[0]&7), int(rest[1])
 		switch {
 		case wire == protowire.BytesType && v <= len(rest)-2:
-			c.start, c.number, c.wire, c.bits, c.bytes, c.size, c.cut = c.pos, number, wire, 0, rest[2:2+v], uint64(v), false
+			c.start, c.number, c.wire, c.bits, c.from, c.to, c.size, c.cut = c.pos, number, wire, 0, c.pos+2, c.pos+2+v, uint64(v), false
 			c.pos += 2 + v
 			return true
 		case wire == protowire.VarintType:
-			c.start, c.number, c.wire, c.bits, c.bytes, c.size, c.cut = c.pos, number, wire, uint64(v), nil, 0, false
+			c.start, c.number, c.wire, c.bits, c.from, c.to, c.size, c.cut = c.pos, number, wire, uint64(v), 0, 0, 0, false
 			c.pos += 2
 			return true
 		}
@@ -60,7 +62,7 @@ func (c *cursor) any() bool {
 		return c.stop()
 	}
 	rest := c.b[c.pos+n:]
-	c.bits, c.bytes, c.size, c.cut = 0, nil, 0, false
+	c.bits, c.from, c.to, c.size, c.cut = 0, 0, 0, 0, false
 	var used int
 	switch wire {
 	case protowire.VarintType:
@@ -72,7 +74,7 @@ func (c *cursor) any() bool {
 	case protowire.Fixed64Type:
 		c.bits, used = protowire.ConsumeFixed64(rest)
 	case protowire.BytesType:
-		used = c.delimited(rest)
+		used = c.delimited(c.pos + n)
 	default:
 		used = protowire.ConsumeFieldValue(number, wire, rest)
 	}
@@ -84,23 +86,26 @@ func (c *cursor) any() bool {
 	return true
 }
 
-// delimited reads a length and what follows it, and says how much that is.
-func (c *cursor) delimited(rest []byte) int {
+// delimited reads a length at a place and what follows it, and says how much that is.
+func (c *cursor) delimited(at int) int {
 	var n int
-	if c.size, n = protowire.ConsumeVarint(rest); n < 0 {
+	if c.size, n = protowire.ConsumeVarint(c.b[at:]); n < 0 {
 		return n
 	}
-	c.bytes = rest[n:]
+	c.from, c.to = at+n, len(c.b)
 	switch {
-	case c.size <= uint64(len(c.bytes)):
-		c.bytes = c.bytes[:c.size]
+	case c.size <= uint64(c.to-c.from):
+		c.to = c.from + int(c.size)
 	case c.whole:
 		return -1
 	default:
 		c.cut = true
 	}
-	return n + len(c.bytes)
+	return c.to - at
 }
+
+// bytes is the value of a length-delimited field, as far as it is there.
+func (c *cursor) bytes() []byte { return c.b[c.from:c.to:c.to] }
 
 func (c *cursor) stop() bool {
 	c.broken = true
@@ -145,11 +150,11 @@ func (f *field) entries(c *cursor) (n int) {
 	case c.wire == f.wire:
 		return 1
 	case f.wire == protowire.Fixed32Type:
-		return len(c.bytes) / 4
+		return len(c.bytes()) / 4
 	case f.wire == protowire.Fixed64Type:
-		return len(c.bytes) / 8
+		return len(c.bytes()) / 8
 	}
-	for _, b := range c.bytes {
+	for _, b := range c.bytes() {
 		if b < 0x80 { // a varint's last byte
 			n++
 		}
