@@ -4,7 +4,7 @@
 set -u
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
-go test -count=1 -v -timeout 20m ./test/lab ./test/e2e >"$out" 2>&1
+go test -count=1 -v -timeout 40m ./test/lab ./test/e2e >"$out" 2>&1
 code=$?
 if [ $code -ne 0 ]; then
 	cat "$out"

@@ -142,10 +142,12 @@ func (w *writer) message(m *Message, from Prefix) bool {
 	}
 	more := !from.Whole && !from.Past.counted()
 	for i := range m.fields {
-		if e := w.extents[base+i]; e.count > 0 && !w.full {
-			e.more = e.more || more
-			w.field(&m.fields[i], cursor{b: from.Bytes, whole: from.Whole}, e)
+		if w.extents[base+i].count == 0 || w.full {
+			continue
 		}
+		e := w.extents[base+i]
+		e.more = e.more || more
+		w.field(&m.fields[i], cursor{b: from.Bytes, whole: from.Whole}, e)
 	}
 	if strange != nil {
 		w.strangers(strange, more)
