@@ -17,6 +17,7 @@ func FuzzHPACK(f *testing.F) {
 	f.Add([]byte{0x3f, 0xe1, 0x1f, 0x82})                            // a size update of 4096
 	f.Add([]byte{0x20, 0x3f, 0xe1, 0x1f, 0x40, 1, 'a', 1, 'b'})      // two of them
 	f.Add([]byte{0x10, 3, 'k', 'e', 'y', 0x83, 0xff, 0xff, 0xff})    // never indexed, bad Huffman
+	f.Add([]byte{0x15, 0})                                           // a path that is never indexed
 	f.Add([]byte{0x80})                                              // index 0
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}) // integer overflow
 	f.Fuzz(func(t *testing.T, hostile []byte) {
@@ -35,7 +36,11 @@ func FuzzHPACK(f *testing.F) {
 			}
 			var f fields
 			for _, hf := range want {
-				f.set(hf.Name, hf.Value)
+				if hf.Sensitive {
+					f.setSensitive(hf.Name, hf.Value)
+				} else {
+					f.set(hf.Name, hf.Value)
+				}
 			}
 			if *got != f {
 				t.Fatalf("fields %+v, x/net has %+v", *got, f)
