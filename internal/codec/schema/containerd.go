@@ -194,7 +194,7 @@ func containerdShown() table {
 		"containerd.services.introspection.v1.PluginsResponse":    {"plugins"},
 		"containerd.services.introspection.v1.PluginInfoRequest":  {"type", "id"},
 		"containerd.services.introspection.v1.PluginInfoResponse": {"plugin"},
-		"containerd.services.introspection.v1.Plugin":             {"type", "id", "init_err", "requires", "platforms", "capabilities"},
+		"containerd.services.introspection.v1.Plugin":             {"type", "id", "init_err" + freeText, "requires", "platforms", "capabilities"},
 		"containerd.services.introspection.v1.ServerResponse":     {"uuid", "pid", "pidns", "deprecations"},
 		"containerd.services.introspection.v1.DeprecationWarning": {"id", "message" + freeText, "last_occurrence"},
 		"containerd.services.transfer.v1.TransferRequest":         {"options"},
