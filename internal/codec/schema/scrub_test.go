@@ -66,10 +66,55 @@ func TestScrubTakesTheSecretAndLeavesTheReason(t *testing.T) {
 		"CHAP password hunter2 for svc":                       "CHAP password ‹scrubbed› for svc",
 		"password authentication failed for user \"app\"":     "password authentication failed for user \"app\"",
 		"Basic Authentication is off":                         "Basic Authentication is off",
-		"token_endpoint=https://x/ secretName=db":             "token_endpoint=https://x/ secretName=db",
+		// What signs a URL.
+		"Get https://b.s3.amazonaws.com/k?X-Amz-Signature=hunter2&X-Amz-Expires=9: EOF": "Get https://b.s3.amazonaws.com/k?X-Amz-Signature=‹scrubbed›&X-Amz-Expires=9: EOF",
+		"https://storage.googleapis.com/b?X-Goog-Signature=hunter2":                     "https://storage.googleapis.com/b?X-Goog-Signature=‹scrubbed›",
+		"https://cdn.quay.io/x?Expires=1&Signature=hunter2~a&Key-Pair-Id=A":             "https://cdn.quay.io/x?Expires=1&Signature=‹scrubbed›&Key-Pair-Id=A",
+		`{"url":"https://x.blob/c?sv=1\u0026sig=hunter2\u0026x=2"}`:                     `{"url":"https://x.blob/c?sv=1\u0026sig=‹scrubbed›\u0026x=2"}`,
+		"signature=invalid: no matching signatures":                                     "signature=invalid: no matching signatures",
+		// Structures.
+		`{"password":["hunter2","hunter3"],"code":7}`:                            `{"password":‹scrubbed›,"code":7}`,
+		`{"password": {"value":"hunter2"},"code":7}`:                             `{"password": ‹scrubbed›,"code":7}`,
+		`{"name":"DB_PASSWORD","value":"hunter2"},{"name":"A","value":"b"}`:      `{"name":"DB_PASSWORD","value":‹scrubbed›},{"name":"A","value":"b"}`,
+		"Envs:[]*KeyValue{&KeyValue{Key:DB_PASSWORD,Value:hunter2,},}":           "Envs:[]*KeyValue{&KeyValue{Key:DB_PASSWORD,Value:‹scrubbed›,},}",
+		"- name: DB_PASSWORD\n  value: hunter2\n":                                "- name: DB_PASSWORD\n  value: ‹scrubbed›\n",
+		"Secrets:map[string]string{password: hunter2,x: hunter3,},Readonly:true": "Secrets:‹scrubbed›,Readonly:true",
+		"password: |\n  hunter2\n  more\nuser: x":                                "password: ‹scrubbed›\n‹scrubbed›user: x",
+		// Other signs, and none.
+		"password := hunter2, token=>hunter2":                                                "password :‹scrubbed› ‹scrubbed›, token=>‹scrubbed›",
+		"client_secret%22%3A%22hunter2%22":                                                   "client_secret%22%3A%22‹scrubbed›%22",
+		"password%3Dhun%21ter2%2Cvers%3D3":                                                   "password%3D‹scrubbed›%2Cvers%3D3",
+		"MY_KEY=hunter2, node.session.auth.password_in: hunter2":                             "MY_KEY=‹scrubbed›, node.session.auth.password_in: ‹scrubbed›",
+		"client-key-data: LS0tLS1CRUdJTiBSU0E= and LS0tLS1CRUdJTiBSU0E=":                     "client-key-data: ‹scrubbed› and ‹scrubbed›",
+		"[client.admin]\n\tkey = AQD3aBcDeFgHiJkLmNoPqRsTuVwXyZ012345==\n":                   "[client.admin]\n\tkey = ‹scrubbed›\n",
+		"Set-Cookie: a=b; session=hunter2; denied":                                           "Set-Cookie: ‹scrubbed›; denied",
+		"mount -o user=svc%hunter2,vers=3.0 //a/b":                                           "mount -o user=svc%‹scrubbed›,vers=3.0 //a/b",
+		"curl -s -u robot:hunter2 https://x/ failed":                                         "curl -s -u robot:‹scrubbed› https://x/ failed",
+		`exec ["docker" "login" "-u" "x" "-p" "hunter2" "r"]: exit status 1`:                 `exec ["docker" "login" "-u" "x" "-p" "‹scrubbed›" "r"]: exit status 1`,
+		"iscsiadm -m discovery -t st -p 10.0.0.7:3260: login failed":                         "iscsiadm -m discovery -t st -p 10.0.0.7:3260: login failed",
+		"pull robot:hunter2@registry.example.com/x: denied":                                  "pull robot:‹scrubbed›@registry.example.com/x: denied",
+		"nginx:1.27@sha256:e4720093a3c1381245b53a5a51b417963b3c4472d3f47fc301930a4f3b17666a": "nginx:1.27@sha256:e4720093a3c1381245b53a5a51b417963b3c4472d3f47fc301930a4f3b17666a",
+		"token_endpoint=https://x/ secretName=db":                                            "token_endpoint=https://x/ secretName=db",
 	} {
 		if got := Scrub(in); got != want {
 			t.Errorf("%s\n  became   %s\n  expected %s", in, got, want)
+		}
+	}
+}
+
+// TestNamesAreScrubbed: a name takes a shorter way, on which nothing may pass
+// that the longer one takes.
+func TestNamesAreScrubbed(t *testing.T) {
+	for in, want := range map[string]string{
+		"//svc:hunter2@nas.example.com/share":   "//‹scrubbed›@nas.example.com/share",
+		"robot:hunter2@registry.example.com/x":  "robot:‹scrubbed›@registry.example.com/x",
+		"smb://svc:hunter2@nas/share":           "smb://‹scrubbed›@nas/share",
+		"/share/password%3Dhunter2":             "/share/password%3D‹scrubbed›",
+		"registry:5000/x:1@sha256:e4720093a3c1": "registry:5000/x:1@sha256:e4720093a3c1",
+		"registry.example.com/team/token:v1":    "registry.example.com/team/token:v1",
+	} {
+		if got := ScrubName(in); got != want {
+			t.Errorf("%s became %s, expected %s", in, got, want)
 		}
 	}
 }

@@ -38,7 +38,7 @@ var plain, ask = func() (t [256]bool, a [256]uint8) {
 			a[c] = userAt
 		case c == jwtBegin[2]:
 			a[c] = jwtJ
-		case bytes.IndexByte([]byte(" =;,&?'()<>[]{}|!$`^"), c) >= 0:
+		case bytes.IndexByte([]byte(" =;,&%?'()<>[]{}|!$`^"), c) >= 0:
 			a[c] = odd
 		}
 	}
@@ -88,7 +88,7 @@ func isPlain(s []byte) bool {
 	switch {
 	case all&(escape|odd) != 0:
 		return false
-	case all&userAt != 0 && bytes.Contains(s, []byte("://")):
+	case all&userAt != 0 && bytes.IndexByte(s[:bytes.LastIndexByte(s, '@')], ':') >= 0:
 		return false
 	}
 	return all&jwtJ == 0 || !bytes.Contains(s, jwtBegin)
