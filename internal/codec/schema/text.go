@@ -88,10 +88,20 @@ func isPlain(s []byte) bool {
 	switch {
 	case all&(escape|odd) != 0:
 		return false
-	case all&userAt != 0 && bytes.IndexByte(s[:bytes.LastIndexByte(s, '@')], ':') >= 0:
+	case all&userAt != 0 && mayHavePassword(s):
 		return false
 	}
 	return all&jwtJ == 0 || !bytes.Contains(s, jwtBegin)
+}
+
+// mayHavePassword: before an @ stands a colon, with or without a URL's scheme. An
+// image's digest, the common case, is none.
+func mayHavePassword(s []byte) bool {
+	at := bytes.LastIndexByte(s, '@')
+	if bytes.HasPrefix(s[at:], []byte("@sha256:")) {
+		at = bytes.LastIndexByte(s[:at], '@')
+	}
+	return at >= 0 && bytes.IndexByte(s[:at], ':') >= 0
 }
 
 // clean takes credentials out of a string: all of what may be one where it is
