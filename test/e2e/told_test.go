@@ -66,10 +66,13 @@ func checkStory(t *testing.T, records []Record, p *pod, steps []step) {
 		if probe := strings.Contains(s.Note, "exit 3"); probe && !strings.Contains(string(r.Response), `"exit_code":3`) {
 			t.Errorf("ExecSync: a probe that failed is not told as one: %s", r)
 		}
+		if s.Method == "ExecSync" && r.Code == "OK" && !strings.Contains(s.Note, "exit") && !strings.Contains(string(r.Response), `"stdout":"‹`) {
+			t.Errorf("ExecSync: the size of what was printed is not told: %s", r)
+		}
 		checkSubject(t, s, r, p)
 	}
 	// What people run in their containers, and what it prints, may hold secrets.
-	for _, private := range []string{"echo hi", "trap exit", `"stdout"`, "aGkK"} {
+	for _, private := range []string{"echo hi", "trap exit", `"hi\n"`, "aGkK"} {
 		if strings.Contains(lines(records), private) {
 			t.Errorf("the records show %q", private)
 		}
