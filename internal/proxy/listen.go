@@ -81,20 +81,25 @@ func lockDir(dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open directory %s: %w%s", dir, cause(err), advice(err))
 	}
-	for end := time.Now().Add(lockWait); ; time.Sleep(lockWait / 50) {
-		err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { _ = d.Close() }, nil
-		}
+	if err := lockFile(d); err != nil {
+		_ = d.Close()
+		return nil, fmt.Errorf("lock directory %s: %w; another process holds it (lslocks names it): end that, or choose another directory", dir, err)
+	}
+	return func() { _ = d.Close() }, nil
+}
+
+// lockWait is how long another of our processes may hold a directory.
+const lockWait = time.Second
+
+// lockFile locks an open file, and waits for who holds it, but not long.
+func lockFile(f *os.File) error {
+	for end := time.Now().Add(lockWait); ; time.Sleep(lockWait / 200) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
-			_ = d.Close()
-			return nil, fmt.Errorf("lock directory %s: %w; another process holds it (lslocks names it): end that, or choose another directory", dir, err)
+			return err
 		}
 	}
 }
-
-// lockWait is how long another start on the same directory may take.
-const lockWait = time.Second
 
 // clear makes sure that nothing is at path, removing at most a dead socket.
 func clear(path string) error {

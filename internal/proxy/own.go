@@ -7,8 +7,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +20,7 @@ type OwnListener struct {
 	dir         *os.File
 	first, base string // its names in dir: before Open, and after
 	dev, ino    uint64
+	shut        sync.Once
 }
 
 // ListenOwn listens under a name of its own beside path, whose directory it makes
@@ -62,9 +63,11 @@ func (l *OwnListener) Open() error {
 
 // Shut removes the socket, where it is still that, and closes it.
 func (l *OwnListener) Shut() {
-	l.remove()
-	_ = l.UnixListener.Close()
-	_ = l.dir.Close()
+	l.shut.Do(func() {
+		l.remove()
+		_ = l.UnixListener.Close()
+		_ = l.dir.Close()
+	})
 }
 
 func (l *OwnListener) remove() {
@@ -80,13 +83,8 @@ func (l *OwnListener) remove() {
 // other process of ours puts its socket at the path between a look at what is
 // there and the removal of that. One that stands still in there is not waited for.
 func (l *OwnListener) alone() (done func()) {
-	fd := int(l.dir.Fd())
-	for end := time.Now().Add(lockWait); time.Now().Before(end); time.Sleep(lockWait / 200) {
-		if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil {
-			break
-		}
-	}
-	return func() { _ = unix.Flock(fd, unix.LOCK_UN) }
+	_ = lockFile(l.dir)
+	return func() { _ = unix.Flock(int(l.dir.Fd()), unix.LOCK_UN) }
 }
 
 // ownDir opens a directory that nobody but us may enter, and makes it where there
