@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -145,6 +146,36 @@ func TestAudienceAsks(t *testing.T) {
 	if got := read(t, h.client, 9); got[3] != frameSettings {
 		t.Errorf("it was told twice: %q", got)
 	}
+}
+
+// A door lets in so many and no more: who comes then is turned away, and who
+// comes when one has left is let in.
+func TestDoorIsBounded(t *testing.T) {
+	h := newHouse(t)
+	h.taps.Serving(nil)
+	first := h.tap(mirror.Read)
+	first.hears(mirror.KindServing)
+	for range maxGuests - 1 {
+		h.tap(mirror.StandBy)
+	}
+	c, err := Knock(h.door)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("one too many is let in: %v", err)
+	}
+	_ = first.conn.Close()
+	await(t, "one more to be let in", func() bool {
+		c, err := Knock(h.door)
+		if err != nil {
+			return false
+		}
+		defer c.Close()
+		_, err = c.Read(make([]byte, 1)) // its hello
+		return err == nil
+	})
 }
 
 // Raw bytes leave by a door: it is nobody's else.

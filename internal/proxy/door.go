@@ -21,12 +21,18 @@ type Door struct {
 
 	mu     sync.Mutex
 	inside map[*net.UnixConn]struct{} // who has come and not said what for
+	guests int                        // all that are let in, those too
 	shut   bool
 	ended  sync.WaitGroup
 }
 
-// knocking is how long who comes may take to say what for.
-const knocking = 10 * time.Second
+const (
+	// knocking is how long who comes may take to say what for.
+	knocking = 10 * time.Second
+	// maxGuests bounds who is let in at a time: each has a queue, which lasts as
+	// long as it stays.
+	maxGuests = 32
+)
 
 // MakeDoor makes a door that is not at its path yet, whose directory it makes where
 // there is none.
@@ -47,9 +53,6 @@ func (d *Door) Open() error {
 	}
 	return nil
 }
-
-// Path is where taps come.
-func (d *Door) Path() string { return d.path }
 
 // Serve seats the taps that come in a's rows, each heard until it leaves, until
 // Close. handOver is given the connection of a relay that takes our place; nil:
@@ -73,15 +76,17 @@ func (d *Door) Serve(a *Audience, handOver func(*net.UnixConn)) {
 func (d *Door) enter(c *net.UnixConn, a *Audience, handOver func(*net.UnixConn)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.shut || !Trusted(c) {
+	if d.shut || d.guests == maxGuests || !Trusted(c) {
 		_ = c.Close()
 		return
 	}
+	d.guests++
 	d.inside[c] = struct{}{}
 	d.ended.Go(func() { d.host(c, a, handOver) })
 }
 
 func (d *Door) host(c *net.UnixConn, a *Audience, handOver func(*net.UnixConn)) {
+	defer d.left()
 	_ = c.SetReadDeadline(time.Now().Add(knocking))
 	t, err := a.Admit(c)
 	_ = c.SetReadDeadline(time.Time{})
@@ -98,6 +103,12 @@ func (d *Door) host(c *net.UnixConn, a *Audience, handOver func(*net.UnixConn)) 
 	default:
 		handOver(c)
 	}
+}
+
+func (d *Door) left() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.guests--
 }
 
 // Shut removes the door, if it is ours still: nobody can come any more.
