@@ -68,7 +68,7 @@ func BenchmarkTap(b *testing.B) {
 			}
 			b.StopTimer()
 			b.ReportMetric(float64(processorTime(b)-before)/float64(b.N), "cpu-ns/op")
-			if err := out.close(); err != nil || out.losses() != "" && !bm.spans {
+			if err := out.close(false); err != nil || out.losses() != "" && !bm.spans {
 				b.Fatal(err, out.losses())
 			}
 			if s := t.Stats(); s.Calls%calls != 0 {

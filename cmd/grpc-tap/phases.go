@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,9 +21,6 @@ type phases struct {
 	spans *span.Exporter      // nil: none are exported
 	keep  func(call.Pod) bool // nil: none
 	kept  []*call.Phase
-	// goOn: another tap goes on with the phases that we leave, and tells their roots.
-	goOn bool
-
 	stop  chan struct{}
 	ended sync.WaitGroup
 }
@@ -61,18 +59,18 @@ func (p *phases) tell(ended []*call.Phase, failing []*call.Failing) {
 			continue
 		}
 		if len(p.kept) == keptPhases {
-			p.kept = append(p.kept[:0], p.kept[1:]...)
+			p.kept = slices.Delete(p.kept, 0, 1)
 		}
 		p.kept = append(p.kept, e)
 	}
 }
 
 // close tells the phases that are not over yet as they are: nobody places a call
-// any more.
-func (p *phases) close() {
+// any more. goesOn: another tap follows them further, and tells their roots.
+func (p *phases) close(goesOn bool) {
 	close(p.stop)
 	p.ended.Wait()
-	if p.goOn {
+	if goesOn {
 		p.spans = nil
 	}
 	p.tell(p.Close(time.Now()))

@@ -65,7 +65,6 @@ func (s *session) run(ctx context.Context) error {
 		return err
 	}
 	pods := identity.New()
-	out.phases.goOn = slices.ContainsFunc(s.paths, func(e endpoint) bool { return e.stands })
 	var serving, ended sync.WaitGroup
 	all := make([]life, len(s.paths))
 	errs := make([]error, len(s.paths)+1)
@@ -92,7 +91,8 @@ func (s *session) run(ctx context.Context) error {
 		stop()
 	}
 	ended.Wait()
-	err = joined(append(errs, out.close()))
+	goesOn := slices.ContainsFunc(s.paths, func(e endpoint) bool { return e.stands })
+	err = joined(append(errs, out.close(goesOn)))
 	sayGoodbye(s.stderr, all, out)
 	return err
 }

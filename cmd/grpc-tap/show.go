@@ -175,11 +175,12 @@ func (f *filtered) Records(all []*call.Record) {
 }
 
 // close delivers what is queued, for at most goodbye; what is not delivered by
-// then is counted as lost. Nobody may put records any more.
-func (o *output) close() error {
+// then is counted as lost. Nobody may put records any more. goesOn: other taps go
+// on where we leave.
+func (o *output) close(goesOn bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), goodbye)
 	defer cancel()
-	o.phases.close()
+	o.phases.close(goesOn)
 	var sending sync.WaitGroup
 	if o.spans != nil {
 		sending.Go(func() {

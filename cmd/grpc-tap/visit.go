@@ -83,12 +83,7 @@ func (v *visit) fails(ctx context.Context, err error) {
 		v.failed = said
 		v.say("%v; waiting for the next relay", err)
 	}
-	t := time.NewTimer(againAfter)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
+	within(againAfter, ctx.Done())
 }
 
 // died says what a relay's death means for its path.
@@ -131,12 +126,7 @@ func (v *visit) await(ctx context.Context) (*net.UnixConn, error) {
 			said, every = true, againAfter // it may be days
 			v.say("no relay stands at %s; waiting for one", v.path)
 		}
-		t := time.NewTimer(every)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-		}
+		within(every, ctx.Done())
 	}
 }
 

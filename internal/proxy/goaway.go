@@ -21,12 +21,16 @@ package proxy
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sync"
 )
 
 // goaway is the frame: 8 bytes, of type GOAWAY, without flags, on stream 0;
 // last stream id 2^31-1, NO_ERROR, no debug data.
 var goaway = []byte{0, 0, 8, frameGoAway, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0}
+
+// GoAway is the frame, for who says it past a relay (live attach).
+func GoAway() []byte { return slices.Clone(goaway) }
 
 // outlet is where one direction's bytes go.
 type outlet interface {

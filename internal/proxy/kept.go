@@ -18,8 +18,9 @@ var kept = []string{
 	"volume-modifier-for-k8s",
 }
 
-// keeps says whether a client is left alone. One that cannot be told is.
-func keeps(exe string) bool {
+// Keeps says whether a client with this executable is left alone. One that cannot
+// be told ("") is.
+func Keeps(exe string) bool {
 	name, _ := strings.CutSuffix(filepath.Base(exe), " (deleted)") // its file was replaced
 	return exe == "" || strings.Contains(name, "csi") || slices.Contains(kept, name)
 }

@@ -112,7 +112,7 @@ func (r *Relay) Begin(client *net.UnixConn) {
 		return
 	}
 	exe := executable(pid)
-	c := &conn{Options: &r.opts, client: client, who: Client{PID: pid, Exe: exe, Kept: keeps(exe)}}
+	c := &conn{Options: &r.opts, client: client, who: Client{PID: pid, Exe: exe, Kept: Keeps(exe)}}
 	r.mu.Lock()
 	c.who.Kept = c.who.Kept || r.sendsOff && !r.mayTell(pid)
 	c.out = toClient{client: client, told: func() { r.tells(pid) }, asked: r.sendsOff}

@@ -53,7 +53,7 @@ func Run(ctx context.Context, cfg Config, tap *net.UnixConn) error {
 		_ = lis.Close()
 		return fmt.Errorf("listen on %s: the upstream %s leads back to it; name the runtime's or driver's own socket", cfg.Listen, cfg.Upstream)
 	}
-	a.Serving(probe(cfg.Upstream))
+	a.Serving(Probe(cfg.Upstream))
 	meanwhile.Go(func() { lis.imitateSoon(attached, cfg.Upstream) })
 	r.serveWhile(attached, lis)
 	a.Detached(len(r.Clients()))
@@ -80,8 +80,8 @@ func (r *Relay) serveWhile(ctx context.Context, lis *listener) {
 // its mode and owner.
 const imitateEvery = time.Second
 
-// probe asks whether the upstream answers, by a connection without a byte.
-func probe(path string) error {
+// Probe asks whether an upstream answers, by a connection without a byte.
+func Probe(path string) error {
 	c, err := Dial(path)
 	if errors.Is(err, unix.EAGAIN) {
 		return nil // it has more clients waiting than it takes: it is there

@@ -265,7 +265,7 @@ func TestKept(t *testing.T) {
 		"/csi-external-health-monitor-agent": true,
 		"":                                   true,
 	} {
-		if keeps(exe) != want {
+		if Keeps(exe) != want {
 			t.Errorf("%q is kept: %v", exe, !want)
 		}
 	}

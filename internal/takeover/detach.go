@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/grpc-tap/grpc-tap/internal/proxy"
 )
 
@@ -54,19 +52,10 @@ func (p *Place) answers() bool {
 		return false
 	}
 	if at.link() {
-		return p.upstreamAnswers(at)
+		return proxy.Probe(at.target) == nil
 	}
 	lives, err := at.alive()
 	return err == nil && lives
-}
-
-func (p *Place) upstreamAnswers(link *file) bool {
-	c, err := link.dial()
-	if err != nil {
-		return errors.Is(err, unix.EAGAIN)
-	}
-	_ = c.Close()
-	return true
 }
 
 // undoEvery is how often it is tried again to give a path back.

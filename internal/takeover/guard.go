@@ -48,7 +48,7 @@ func outliving(c charge) error {
 
 func (g *guard) guard(ctx context.Context) error {
 	defer g.close()
-	if err := g.begin(); err != nil {
+	if guards, err := g.begin(); !guards || err != nil {
 		return err
 	}
 	return g.run(ctx)
@@ -63,7 +63,6 @@ type guard struct {
 	progress *progress
 	relay    *process
 	charge   charge
-	refused  bool // it can't guard, and has said so
 
 	taken   *taken     // nil: there is nothing to give back
 	clients *orphanage // those of a path that was given back; nil: it was not
@@ -77,35 +76,34 @@ type guard struct {
 }
 
 // begin hears whom to guard, and answers whether it can.
-func (g *guard) begin() error {
+func (g *guard) begin() (guards bool, _ error) {
 	m, err := g.control.hear()
 	if errors.Is(err, io.EOF) {
-		return nil // the relay thought better of it
+		return false, nil // the relay thought better of it
 	}
 	if err != nil {
-		return fmt.Errorf("hear from the relay: %w", err)
+		return false, fmt.Errorf("hear from the relay: %w", err)
 	}
 	if m.kind != sayWatch || len(m.fds) != 4 {
 		m.close()
-		return errors.New("guard is started by a relay: the first message is not one's")
+		return false, errors.New("guard is started by a relay: the first message is not one's")
 	}
 	if g.charge, err = parseCharge(m.text); err != nil {
 		m.close()
-		return err
+		return false, err
 	}
 	g.place = &Place{path: g.charge.path, base: filepath.Base(g.charge.path), dir: os.NewFile(uintptr(m.fds[0]), "directory")}
 	g.lock = receivedLock(g.place, m.fds[1])
 	g.relay = watchPidfd(g.charge.relay, m.fds[3])
 	if g.progress, err = mapProgress(os.NewFile(uintptr(m.fds[2]), "progress")); err != nil {
-		return err
+		return false, err
 	}
 	if err := g.survives(g.charge); err != nil {
 		g.say(sayNo, err.Error())
-		g.refused = true
-		return nil
+		return false, nil
 	}
 	g.say(sayOK, "")
-	return nil
+	return true, nil
 }
 
 // say is to a relay that may have died: its pidfd tells that, and what has to be
@@ -127,9 +125,6 @@ func (g *guard) close() {
 
 // run is the guard's loop: all its state is this goroutine's.
 func (g *guard) run(ctx context.Context) error {
-	if g.relay == nil || g.refused {
-		return nil
-	}
 	heard := make(chan message)
 	var letGo <-chan time.Time
 	go g.hear(ctx, heard)

@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/grpc-tap/grpc-tap/internal/proxy"
 )
 
@@ -75,7 +73,7 @@ func (r *relay) redial(number uint64) {
 	}
 }
 
-// find opens the place, and sees whether it may be taken.
+// find opens the place, and watches it, if anything may be taken here.
 func (r *relay) find() (err error) {
 	if err := errors.Join(Disabled(r.cfg.StateDir), Tripped(r.cfg.StateDir)); err != nil {
 		return err
@@ -84,6 +82,9 @@ func (r *relay) find() (err error) {
 		r.place, err = OpenLink(r.cfg.Path, r.cfg.Upstream)
 	} else {
 		r.place, err = Open(r.cfg.Path)
+	}
+	if err == nil {
+		r.watch, err = r.place.watchName()
 	}
 	return err
 }
@@ -122,7 +123,7 @@ func signal(c chan<- struct{}) {
 	}
 }
 
-// end gives up what open took, but for the clients.
+// end gives up what claim took, but for the clients.
 func (r *relay) end() {
 	if r.lock != nil { // first: it tells the guard that nothing is ours any more
 		r.lock.release()
@@ -174,7 +175,7 @@ func (r *relay) hold(t *taken) {
 	r.held, r.said = true, false
 	var upstream error
 	if r.cfg.Upstream != "" {
-		upstream = r.probe()
+		upstream = proxy.Probe(r.cfg.Upstream)
 	} else if t.pid != 0 {
 		var err error
 		if r.server, err = watchProcess(t.pid); err != nil {
@@ -202,18 +203,6 @@ func (r *relay) readyAnyway() {
 	if !r.ready && time.Since(r.began) > patience {
 		r.isReady()
 	}
-}
-
-// probe asks whether the upstream answers, by a connection without a byte.
-func (r *relay) probe() error {
-	c, err := r.dial()
-	if errors.Is(err, unix.EAGAIN) {
-		return nil // it has more clients waiting than it takes: it is there
-	}
-	if err != nil {
-		return err
-	}
-	return c.Close()
 }
 
 // serve is called when t listens, and before it is at the path: from then on

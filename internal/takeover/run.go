@@ -97,9 +97,6 @@ func (r *relay) begin(ctx context.Context) (err error) {
 	if err := r.claim(); err != nil {
 		return err
 	}
-	if r.watch, err = r.place.watchName(); err != nil {
-		return err
-	}
 	err = r.take(ctx)
 	for range takeTries {
 		if errors.Is(err, errChanged) {

@@ -28,19 +28,13 @@ func (r *relay) stand(ctx context.Context) error {
 	over := make(chan struct{})
 	serving := make(chan struct{})
 	go func() { defer close(serving); r.host(over) }()
-	if r.watch, err = r.place.watchName(); err == nil {
-		why := r.run(ctx)
-		close(over)
-		r.part(why)
-		err = r.failed
-	} else {
-		close(over)
-		r.detach(err.Error())
-	}
+	why := r.run(ctx)
+	close(over)
+	r.part(why)
 	r.taps.Close()
 	r.door.Close()
 	<-serving
-	return err
+	return r.failed
 }
 
 // buryWithin is how long the guard of a relay that died may take to give the path
