@@ -86,14 +86,21 @@ func (l *lock) holder() string {
 	return "its pid is not known yet"
 }
 
+// read takes what it reads twice in a row: the file may be written right now, and
+// a file system may show half of that.
 func (l *lock) read() (s signature) {
 	b := make([]byte, 32+unix.PathMax)
-	for whole, tries := false, 0; !whole && tries < 3; tries++ { // it may be written right now
+	last := ""
+	for range 1000 { // a millisecond
 		n, _ := l.file.ReadAt(b, 0)
 		first, rest, _ := strings.Cut(string(b[:n]), "\n")
-		s.door, _, whole = strings.Cut(rest, "\n")
+		door, _, whole := strings.Cut(rest, "\n")
 		pid, _ := strconv.Atoi(first)
-		s.pid = max(pid, 0)
+		s = signature{max(pid, 0), door}
+		if whole && string(b[:n]) == last {
+			break
+		}
+		last = string(b[:n])
 	}
 	return s
 }
