@@ -63,6 +63,14 @@ type Message struct {
 // Rest is told the bytes of a message behind what is kept of it, in any chunks.
 type Rest interface{ Write([]byte) }
 
+// Heeder is told a response's messages as they pass, whole and in any chunks: of
+// a list that is longer than what is kept, of a stream that never ends. Bytes are
+// the codec's again when Write returns.
+type Heeder interface {
+	Write([]byte)
+	EndMessage()
+}
+
 // Limits bound what one connection may hold. The zero value of a field is not
 // a default: start from DefaultLimits.
 type Limits struct {

@@ -21,6 +21,12 @@ type Conn struct {
 	// Follow, where it is set, is asked at the end of what is kept of an
 	// uncompressed message, with that, for who is to be told the rest.
 	Follow func(kept []byte) Rest
+	// Began, where it is set, is told of a call once its request's first message is
+	// there. What is known of the call is the codec's again when it returns.
+	Began func(*Call)
+	// Heed, where it is set, is asked at a response's headers who heeds its messages;
+	// nil: nobody. A compressed one is not told.
+	Heed func(*Call) Heeder
 }
 
 // NewConn makes a decoder that hands each call to ended when it is over. The

@@ -3,6 +3,7 @@ package codec
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -60,6 +61,40 @@ func TestStatusDetails(t *testing.T) {
 type heard struct{ b []byte }
 
 func (h *heard) Write(p []byte) { h.b = append(h.b, p...) }
+
+// A response's messages are heeded byte for byte, also those that are not kept and
+// those of a call that has not ended; compressed ones are not, nor is a request.
+func TestHeed(t *testing.T) {
+	limits := DefaultLimits()
+	limits.KeepBytes, limits.KeepMessages = 10, 1
+	w := newWire(t)
+	var got []string
+	var begun []uint32
+	w.conn = NewConn(limits, NewBuffers(1<<20), func(*Call) {})
+	w.conn.Began = func(c *Call) { begun = append(begun, c.Stream) }
+	w.conn.Heed = func(c *Call) Heeder {
+		if c.Path != "/a.B/Heeded" {
+			return nil
+		}
+		return &heeder{told: func(p []byte) { got = append(got, string(p)) }}
+	}
+	w.greet()
+	packed := message("packed")
+	packed[0] = 1
+	for i, path := range []string{"/a.B/Heeded", "/a.B/Other"} {
+		id := uint32(2*i + 1)
+		w.client.call(id, path)
+		if len(begun) > 0 && begun[len(begun)-1] == id {
+			t.Error("begun without a request")
+		}
+		w.client.data(id, true, message("request"))
+		w.server.answer(id)
+		w.server.data(id, false, slices.Concat(message("a long one of "+path), packed, message(""), message("last")))
+	}
+	if want := []string{"a long one of /a.B/Heeded", "", "last"}; !slices.Equal(got, want) || !slices.Equal(begun, []uint32{1, 3}) {
+		t.Errorf("heeded %q, want %q; begun %v", got, want, begun)
+	}
+}
 
 // What is behind the kept prefix of a message is told, to the byte and of that
 // message alone, in any chunking.

@@ -20,6 +20,7 @@ type messageReader struct {
 	keeping bool // the current message is the last of out.First, and all of it so far is kept
 	broken  bool // not gRPC's framing: count nothing any more
 	rest    Rest // of the current message, behind what is kept of it
+	heeder  Heeder
 }
 
 func (r *messageReader) init(c *Conn, out *Messages) { r.conn, r.out = c, out }
@@ -38,6 +39,9 @@ func (r *messageReader) write(p []byte) {
 		}
 		n := min(len(p), int(r.left))
 		r.keep(p[:n])
+		if r.heeder != nil && r.head[0] == 0 {
+			r.heeder.Write(p[:n])
+		}
 		r.out.Bytes += int64(n)
 		r.left -= uint32(n)
 		p = p[n:]
@@ -70,6 +74,9 @@ func (r *messageReader) complete() {
 	}
 	r.headLen = 0
 	r.rest = nil
+	if r.heeder != nil && r.head[0] == 0 {
+		r.heeder.EndMessage()
+	}
 	r.out.Count++
 	if r.keeping {
 		r.last().whole = true

@@ -10,6 +10,7 @@ import (
 // stream is one open call.
 type stream struct {
 	call          Call
+	begun         bool // Began was told
 	answered      bool // the response's headers have passed
 	request, back messageReader
 	first         [2]Message // room for Request.First and Response.First: most have one
@@ -43,6 +44,9 @@ func (c *Conn) headers(side Side, id uint32, end bool, at time.Time, f *fields) 
 	default:
 		s.answered = true
 		s.back.encoding = f.encoding
+		if c.Heed != nil {
+			s.back.heeder = c.Heed(&s.call)
+		}
 	}
 }
 
@@ -88,6 +92,12 @@ func (c *Conn) data(side Side, id uint32, p []byte) {
 	case s == nil:
 	case side == Client:
 		s.request.write(p)
+		if !s.begun && s.call.Request.Count > 0 {
+			s.begun = true
+			if c.Began != nil {
+				c.Began(&s.call)
+			}
+		}
 	default:
 		s.back.write(p)
 	}
