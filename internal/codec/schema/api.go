@@ -24,8 +24,9 @@ type api struct {
 	shown    table    // what may be shown
 	// never are fields, by full name, whose values nobody gets to see, asked for
 	// or not, beside those that the API itself marks as secret.
-	never []protoreflect.FullName
-	about about // what its calls are about
+	never    []protoreflect.FullName
+	about    about    // what its calls are about
+	listings listings // what other objects their responses tell of
 }
 
 // tables are all that we know, in the order in which it is told.

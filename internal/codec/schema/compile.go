@@ -3,6 +3,7 @@ package schema
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -88,7 +89,7 @@ func compile(files *protoregistry.Files, a api) *compiled {
 	slices.SortStableFunc(c.order, func(a, b *Method) int {
 		return cmp.Compare(slices.Index(c.services, a.Service), slices.Index(c.services, b.Service))
 	})
-	for name := range c.about {
+	for _, name := range slices.AppendSeq(slices.Collect(maps.Keys(c.about)), maps.Keys(c.listings)) {
 		if !slices.ContainsFunc(c.order, func(m *Method) bool { return m.Service+"/"+m.Name == name }) {
 			c.problem("%s: no such method", name)
 		}
@@ -123,6 +124,9 @@ func (c *compiler) service(s protoreflect.ServiceDescriptor) {
 		path := m.Service + "/" + m.Name
 		m.exitCode = path == execSync
 		if err := m.resolve(c.about[path], d); err != nil {
+			c.problem("%s: %w", path, err)
+		}
+		if err := m.resolveLists(c.listings[path], d.Output()); err != nil {
 			c.problem("%s: %w", path, err)
 		}
 		c.methods[methodName{m.Service, m.Name}] = m

@@ -7,6 +7,7 @@ func cri() api {
 		services: []string{"runtime.v1.RuntimeService", "runtime.v1.ImageService"},
 		shown:    criShown(),
 		about:    criAbout(),
+		listings: criListings(),
 	}
 }
 
@@ -203,6 +204,31 @@ func podMetadata(path string) sources {
 func podFromLabels(path string) sources {
 	return sources{{factPodNamespace, path + "[io.kubernetes.pod.namespace]"}, {factPodName, path + "[io.kubernetes.pod.name]"},
 		{factPodUID, path + "[io.kubernetes.pod.uid]"}}
+}
+
+// criListings are the lists, streams, statuses and events that tell of pods and
+// containers which the call is not about.
+func criListings() listings {
+	sandbox := with(podMetadata("metadata"), sources{{factSandboxID, "id"}})
+	ofContainer := with(podFromLabels("labels"), sources{{factContainerID, "id"}, {factContainerName, "metadata.name"},
+		{factImage, "image.image"}, {factImage, "image.user_specified_image"}})
+	container := with(ofContainer, sources{{factSandboxID, "pod_sandbox_id"}})
+	sandboxStats := with(podMetadata("attributes.metadata"), sources{{factSandboxID, "attributes.id"}})
+	containerStats := with(podFromLabels("attributes.labels"), sources{{factContainerID, "attributes.id"}, {factContainerName, "attributes.metadata.name"}})
+	restored := sources{{factContainerID, "container_id"}, {factContainerName, "name"}}
+	return listings{
+		"runtime.v1.RuntimeService/ListPodSandbox":        {"items": sandbox},
+		"runtime.v1.RuntimeService/StreamPodSandboxes":    {"pod_sandboxes": sandbox},
+		"runtime.v1.RuntimeService/PodSandboxStatus":      {"containers_statuses": ofContainer},
+		"runtime.v1.RuntimeService/ListContainers":        {"containers": container},
+		"runtime.v1.RuntimeService/StreamContainers":      {"containers": container},
+		"runtime.v1.RuntimeService/GetContainerEvents":    {"pod_sandbox_status": sandbox, "containers_statuses": ofContainer},
+		"runtime.v1.RuntimeService/ListContainerStats":    {"stats": containerStats},
+		"runtime.v1.RuntimeService/StreamContainerStats":  {"container_stats": containerStats},
+		"runtime.v1.RuntimeService/ListPodSandboxStats":   {"stats": sandboxStats},
+		"runtime.v1.RuntimeService/StreamPodSandboxStats": {"pod_sandbox_stats": sandboxStats},
+		"runtime.v1.RuntimeService/RestorePod":            {"restored_containers": restored},
+	}
 }
 
 // criAbout leaves out GetContainerEvents and the responses of lists: they tell

@@ -171,22 +171,27 @@ func (w *walker) learn(s *step, value []byte) {
 // resolve turns sources into steps by the method's descriptors.
 func (m *Method) resolve(from sources, method protoreflect.MethodDescriptor) error {
 	for i, s := range from {
-		path, key, _ := strings.Cut(strings.TrimSuffix(s.path, "]"), "[")
-		names := strings.Split(path, ".")
+		side, path, _ := strings.Cut(s.path, ".")
 		to, d := &m.request, method.Input()
-		switch names[0] {
+		switch side {
 		case "request":
 		case "response":
 			to, d = &m.response, method.Output()
 		default:
 			return fmt.Errorf("%q begins with neither request nor response", s.path)
 		}
-		leaf := step{leaf: true, key: key, fact: s.fact, rank: int8(i), first: s.fact == factSubject}
-		if err := grow(to, d, names[1:], leaf); err != nil {
+		if err := s.plant(to, d, path, i); err != nil {
 			return fmt.Errorf("%q: %w", s.path, err)
 		}
 	}
 	return nil
+}
+
+// plant adds a fact's path to a tree of steps over messages of type d.
+func (s source) plant(to *[]step, d protoreflect.MessageDescriptor, path string, rank int) error {
+	path, key, _ := strings.Cut(strings.TrimSuffix(path, "]"), "[")
+	leaf := step{leaf: true, key: key, fact: s.fact, rank: int8(rank), first: s.fact == factSubject}
+	return grow(to, d, strings.Split(path, "."), leaf)
 }
 
 // grow adds a path to a tree of steps over messages of type d, with leaf as its

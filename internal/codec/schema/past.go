@@ -1,35 +1,18 @@
 package schema
 
-import (
-	"encoding/binary"
-
-	"google.golang.org/protobuf/encoding/protowire"
-)
-
 // Past follows a message behind the prefix that is kept of it: how often each
 // field of its outermost level comes there. So a list's count is known however
 // long it is, and the exit code of a command that printed megabytes. It costs by
 // the number of fields, not by their length, and keeps none of their bytes.
 type Past struct {
-	skip   uint64 // bytes left of the value that passes
-	head   [2 * binary.MaxVarintLen64]byte
-	have   int // bytes of head: a tag, and a number or length, not yet complete
-	seen   [maxPast]passed
-	n      int
-	broken bool // these bytes are no protobuf, or not one that is followed
+	passing
+	seen [maxPast]passed
+	n    int
 }
 
 // maxPast is how many fields are told apart. Those that come behind a prefix of
 // 64 KiB are one long list, or a few.
 const maxPast = 12
-
-type passed struct {
-	number protowire.Number
-	wire   protowire.Type
-	count  int32
-	size   uint64
-	bits   uint64 // of a varint, the last one's
-}
 
 // Follow begins behind a prefix.
 func Follow(prefix []byte) *Past {
@@ -45,63 +28,12 @@ func Follow(prefix []byte) *Past {
 }
 
 // Write takes the next bytes, in any chunking.
-func (p *Past) Write(b []byte) {
-	for len(b) > 0 && !p.broken {
-		if p.skip > 0 {
-			n := min(uint64(len(b)), p.skip)
-			b = b[n:]
-			p.skip -= n
-			continue
-		}
-		n := copy(p.head[p.have:], b)
-		used, ok := p.field(p.head[:p.have+n])
-		switch {
-		case ok:
-			b = b[used-p.have:]
-			p.have = 0
-		case p.have+n == len(p.head):
-			p.broken = true
-		default: // the rest is still to come
-			p.have += n
-			b = b[n:]
-		}
-	}
-}
+func (p *Past) Write(b []byte) { p.write(b, p) }
 
-// field reads a field's tag, and its number or length, if that is all there.
-func (p *Past) field(b []byte) (used int, ok bool) {
-	tag, n := binary.Uvarint(b)
-	if n <= 0 {
-		return 0, false
-	}
-	number, wire := protowire.DecodeTag(tag)
-	f := passed{number: number, wire: wire, count: 1}
-	used = n
-	var skip uint64
-	switch wire {
-	case protowire.Fixed32Type:
-		skip = 4
-	case protowire.Fixed64Type:
-		skip = 8
-	case protowire.VarintType, protowire.BytesType:
-		v, n := binary.Uvarint(b[used:])
-		if n <= 0 {
-			return 0, false
-		}
-		used += n
-		if f.bits = v; wire == protowire.BytesType {
-			f.bits, f.size, skip = 0, v, v
-		}
-	default: // groups: where they end can't be told from their first bytes
-		number = 0
-	}
-	if p.skip = skip; number < protowire.MinValidNumber || !p.note(f) {
-		p.broken = true
-	}
-	return used, true
-}
+func (p *Past) value([]byte, bool) {}
 
-func (p *Past) note(f passed) bool {
+// field notes one that passes.
+func (p *Past) field(f passed) bool {
 	for i := range p.seen[:p.n] {
 		if x := &p.seen[i]; x.number == f.number && x.wire == f.wire {
 			x.count++

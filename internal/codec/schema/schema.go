@@ -26,6 +26,7 @@ type Method struct {
 	ClientStreaming, ServerStreaming bool
 
 	request, response []step // where the facts of a call are
+	lists             []list // of the response
 	exitCode          bool   // Response tells a command's exit code
 }
 

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -205,7 +206,15 @@ func TestFactsAreShown(t *testing.T) {
 	for _, a := range tables() {
 		files, err := a.files()
 		must(t, err)
-		for name, from := range a.about {
+		all := maps.Clone(a.about)
+		for name, lists := range a.listings {
+			for field, from := range lists {
+				for _, s := range from {
+					all[name] = append(all[name], source{s.fact, "response." + string(field) + "." + s.path})
+				}
+			}
+		}
+		for name, from := range all {
 			service, method, _ := strings.Cut(name, "/")
 			s, err := files.FindDescriptorByName(protoreflect.FullName(service))
 			must(t, err)
