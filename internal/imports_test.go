@@ -27,6 +27,7 @@ var may = map[string]struct {
 	"internal/codec/schema":    {nil, "what may be shown is decided from a message's bytes alone"},
 	"internal/call":            {nil, "every sink shares the record: what it imports, all of them do"},
 	"internal/identity":        {[]string{"internal/call", "internal/codec/schema"}, "it learns from calls and asks nobody"},
+	"internal/ask":             {[]string{"internal/call", "internal/codec/schema", "internal/identity"}, "it asks for identity, which asks nobody; it knows no tap and no relay"},
 	"internal/phase":           {[]string{"internal/call"}, "where a call belongs is decided from records alone: no bytes, no clock, no sink"},
 	"internal/tap":             {[]string{"internal/mirror", "internal/codec", "internal/codec/schema", "internal/call", "internal/identity"}, "it hands records to sinks that it knows by one method"},
 	"internal/span":            {[]string{"internal/call"}, "sinks know the record and not each other"},

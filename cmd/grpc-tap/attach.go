@@ -62,7 +62,7 @@ ends every takeover on the node, and allows none while it is there.`,
 			if err != nil {
 				return err
 			}
-			s := session{show: &show, stdout: c.OutOrStdout(), stderr: a.stderr}
+			s := session{show: &show, stdout: c.OutOrStdout(), stderr: a.stderr, kubelets: a.node.Kubelets(), names: a.runtimes}
 			for _, found := range paths {
 				s.paths = append(s.paths, a.endpoint(found))
 			}
@@ -92,13 +92,14 @@ ends every takeover on the node, and allows none while it is there.`,
 
 // attach is what to take over, and how.
 type attach struct {
-	take   takeover.Config
-	node   discover.Config
-	length time.Duration
-	force  bool
-	join   bool
-	live   bool
-	stderr io.Writer
+	take     takeover.Config
+	node     discover.Config
+	runtimes []string // sockets that were found and are not attached to
+	length   time.Duration
+	force    bool
+	join     bool
+	live     bool
+	stderr   io.Writer
 }
 
 // endpoint is how one socket is come by: a relay that stands there is visited,
@@ -163,6 +164,11 @@ func (a *attach) paths(ctx context.Context, targets []string) (paths []discover.
 				seen[real] = true
 				paths = append(paths, s)
 			}
+		}
+	}
+	for _, s := range node {
+		if s.Kind == discover.CRI && !s.Dead && !seen[s.Path] {
+			a.runtimes = append(a.runtimes, s.Path)
 		}
 	}
 	if len(paths) == 0 {

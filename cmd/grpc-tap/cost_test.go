@@ -49,7 +49,7 @@ func BenchmarkTap(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			t := tap.New(tap.Config{Sinks: out.sinks, Log: out.log})
+			t := tap.New(tap.Config{Out: out.records, Log: out.log})
 			b.ReportAllocs()
 			b.ResetTimer()
 			before := processorTime(b)

@@ -43,7 +43,7 @@ func (p *phases) follow() {
 	for {
 		select {
 		case now := <-tick.C:
-			p.tell(p.Tick(now, nil))
+			p.tell(p.Tick(now))
 		case <-p.stop:
 			return
 		}

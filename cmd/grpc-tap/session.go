@@ -10,7 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/grpc-tap/grpc-tap/internal/identity"
+	"github.com/grpc-tap/grpc-tap/internal/ask"
+	"github.com/grpc-tap/grpc-tap/internal/mirror"
 	"github.com/grpc-tap/grpc-tap/internal/tap"
 )
 
@@ -50,6 +51,10 @@ type session struct {
 	stdout, stderr io.Writer
 	// sink takes every record too, if it is not nil.
 	sink tap.Sink
+	// names are sockets of runtimes that are not tapped, but may be asked who is who.
+	names []string
+	// kubelets are directories where a kubelet may have its files.
+	kubelets []string
 	// meanwhile runs once all paths are served; its end is the session's. Nil:
 	// there is nothing to do meanwhile.
 	meanwhile func(context.Context) error
@@ -64,15 +69,23 @@ func (s *session) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pods := identity.New()
-	var serving, ended sync.WaitGroup
+	asker := ask.New(out.pods, out.records.Listed, s.kubelets, out.log)
+	out.records.Stranger = asker.Strange
+	for _, path := range s.names {
+		asker.Served(path, path)
+	}
+	var serving, ended, asking sync.WaitGroup
+	asking.Go(func() { asker.Run(ctx) })
 	all := make([]life, len(s.paths))
 	errs := make([]error, len(s.paths)+1)
 	left := atomic.Int32{}
 	left.Store(int32(len(all)))
 	for i, e := range s.paths {
 		served := sync.OnceFunc(serving.Done)
-		one := s.life(e, s.show.payload.tell(tap.Config{Sinks: out.sinks, Log: out.log, Pods: pods, Phases: out.phases}), served)
+		one := s.life(e, s.show.payload.tell(tap.Config{Out: out.records, Log: out.log}), func(h mirror.Hello) {
+			asker.Served(h.Listen, h.Upstream)
+			served()
+		})
 		all[i] = one
 		serving.Add(1)
 		ended.Go(func() {
@@ -91,13 +104,15 @@ func (s *session) run(ctx context.Context) error {
 		stop()
 	}
 	ended.Wait()
+	stop()
+	asking.Wait()
 	goesOn := slices.ContainsFunc(s.paths, func(e endpoint) bool { return e.stands })
 	err = joined(append(errs, out.close(goesOn)))
 	sayGoodbye(s.stderr, all, out)
 	return err
 }
 
-func (s *session) life(e endpoint, cfg tap.Config, served func()) life {
+func (s *session) life(e endpoint, cfg tap.Config, served func(mirror.Hello)) life {
 	if e.stands {
 		return &visit{endpoint: e, cfg: cfg, served: served, stderr: s.stderr}
 	}

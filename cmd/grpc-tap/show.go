@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/grpc-tap/grpc-tap/internal/call"
+	"github.com/grpc-tap/grpc-tap/internal/identity"
 	"github.com/grpc-tap/grpc-tap/internal/span"
 	"github.com/grpc-tap/grpc-tap/internal/tap"
 	"github.com/grpc-tap/grpc-tap/internal/view"
@@ -68,6 +69,8 @@ func (s *showFlags) level() (l slog.Level, err error) {
 type output struct {
 	log     *slog.Logger
 	sinks   []*tap.Queue
+	pods    *identity.Map
+	records *tap.Out // in front of the sinks
 	printed printer
 	spans   *span.Exporter // nil: none are exported
 	phases  *phases
@@ -109,6 +112,8 @@ func (s *showFlags) open(ctx context.Context, stop func(), stdout, stderr io.Wri
 		o.sinks = append(o.sinks, o.toAlso)
 	}
 	o.phases = newPhases(o.spans, s.keeps(), o.log)
+	o.pods = identity.New()
+	o.records = tap.NewOut(o.pods, o.phases, o.sinks...)
 	return o, nil
 }
 
@@ -180,6 +185,7 @@ func (f *filtered) Records(all []*call.Record) {
 func (o *output) close(goesOn bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), goodbye)
 	defer cancel()
+	o.records.Close()
 	o.phases.close(goesOn)
 	var sending sync.WaitGroup
 	if o.spans != nil {

@@ -22,12 +22,12 @@ type socket struct {
 	endpoint
 	relay   *child
 	tap     *tap.Tap
-	serving func()
+	serving func(mirror.Hello)
 	served  bool
 	stderr  io.Writer
 }
 
-func newSocket(e endpoint, cfg tap.Config, serving func(), stderr io.Writer) *socket {
+func newSocket(e endpoint, cfg tap.Config, serving func(mirror.Hello), stderr io.Writer) *socket {
 	s := &socket{endpoint: e, serving: serving, stderr: stderr}
 	cfg.Serving, cfg.Away = s.saysServing, s.saysAway
 	cfg.Redial = func(conn uint64) { _ = mirror.AskRedial(s.relay.mirror, conn) } // one that is gone is seen by its end
@@ -169,7 +169,7 @@ func (s *socket) saysServing(h mirror.Hello, upstream string) {
 	if upstream != "" {
 		fmt.Fprintf(s.stderr, "grpc-tap: the upstream does not answer yet (%s); clients are closed at once until it does\n", upstream)
 	}
-	s.serving()
+	s.serving(h)
 }
 
 func (s *socket) saysAway(_ mirror.Hello, why string) {

@@ -22,7 +22,7 @@ import (
 type visit struct {
 	endpoint
 	cfg    tap.Config
-	served func()
+	served func(mirror.Hello)
 	stderr io.Writer
 
 	seat   mirror.Seat
@@ -227,7 +227,7 @@ func (v *visit) saysServing(h mirror.Hello, upstream string) {
 	if upstream != "" {
 		v.say("the upstream does not answer yet (%s); clients are closed at once until it does", upstream)
 	}
-	v.served()
+	v.served(h)
 }
 
 func (v *visit) saysAway(_ mirror.Hello, why string) {

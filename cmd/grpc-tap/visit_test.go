@@ -41,7 +41,7 @@ func mirrors(t *testing.T) *net.UnixConn {
 // A tap that is superseded and comes again for months keeps its counts, and
 // nothing else.
 func TestVisitKeepsNoSeats(t *testing.T) {
-	v := &visit{stderr: &bytes.Buffer{}, served: func() {}}
+	v := &visit{stderr: &bytes.Buffer{}, served: func(mirror.Hello) {}}
 	for range 3 {
 		s, err := v.sit(mirrors(t))
 		if err == nil {
@@ -61,7 +61,7 @@ func TestVisitKeepsNoSeats(t *testing.T) {
 // without end.
 func TestVisitFails(t *testing.T) {
 	var said bytes.Buffer
-	v := &visit{stderr: &said, served: func() {}}
+	v := &visit{stderr: &said, served: func(mirror.Hello) {}}
 	ctx, cancel := context.WithTimeout(t.Context(), againAfter*5/2)
 	defer cancel()
 	tries := 0

@@ -47,7 +47,7 @@ func (c Config) places() []place {
 	for _, p := range runtimes {
 		all = append(all, place{kind: CRI, path: p})
 	}
-	for _, d := range c.kubelets() {
+	for _, d := range c.Kubelets() {
 		all = append(all,
 			// plugins/DRIVER/csi.sock; some drivers put it a level higher or deeper.
 			place{CSI, filepath.Join(d, "plugins"), 3},
@@ -64,7 +64,8 @@ func (c Config) places() []place {
 	return all
 }
 
-func (c Config) kubelets() []string {
+// Kubelets are the directories where a kubelet may have its files.
+func (c Config) Kubelets() []string {
 	if c.KubeletDir != "" {
 		return []string{c.KubeletDir}
 	}
@@ -77,7 +78,7 @@ func (c Config) Places() []string {
 	for _, p := range slices.Concat(runtimes, others) {
 		paths = append(paths, filepath.Join(c.Root, p))
 	}
-	for _, d := range c.kubelets() {
+	for _, d := range c.Kubelets() {
 		paths = append(paths, filepath.Join(c.Root, d, "{plugins,device-plugins,plugins_registry,pod-resources}"))
 	}
 	return paths

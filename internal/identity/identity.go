@@ -5,6 +5,7 @@
 package identity
 
 import (
+	"cmp"
 	"strings"
 	"sync"
 
@@ -20,6 +21,7 @@ const (
 	maxContainers = 8192
 	maxPods       = 4096
 	maxServers    = 256
+	maxVolumes    = 4096
 	// maxName bounds each string that is remembered: ids have 64 bytes, names
 	// at most 253, images a little more. What is longer is told, not kept. So a
 	// Map holds 64 MB if all of it is made up, and on a real node under 1 MB.
@@ -31,10 +33,12 @@ const (
 // order in which their calls ended.
 type Map struct {
 	mu         sync.Mutex
+	lists      int                // objects that were listed
 	sandboxes  *recent[call.Pod]  // by sandbox id
 	containers *recent[container] // by container id
 	pods       *recent[call.Pod]  // by pod UID; a UID is never given to another pod
 	servers    *recent[server]    // by socket
+	volumes    *recent[volume]    // by handle
 }
 
 type container struct {
@@ -51,13 +55,15 @@ func New() *Map {
 		containers: newRecent[container](maxContainers),
 		pods:       newRecent[call.Pod](maxPods),
 		servers:    newRecent[server](maxServers),
+		volumes:    newRecent[volume](maxVolumes),
 	}
 }
 
 // Complete fills the pod, container, sandbox, image, volume and server of a
-// record: first from the call's own facts, then, where these are silent, from
-// what was learned. If the call succeeded it is learned from before, and what it
-// removed is forgotten after. What the record says already is kept where
+// record, which may be of a call that still runs: first from the call's own facts,
+// then, where these are silent, from what was learned. It is learned from before:
+// what the caller calls its own pod, and of a call that succeeded what it made.
+// What it removed is forgotten after. What the record says already is kept where
 // neither says anything.
 func (m *Map) Complete(r *call.Record, f schema.Facts) {
 	m.mu.Lock()
@@ -78,6 +84,7 @@ func (m *Map) Complete(r *call.Record, f schema.Facts) {
 	state(&r.Volume.Driver, f.Driver)
 	state(&r.Server.Name, f.ServerName)
 	state(&r.Subject, f.Subject)
+	m.learnNames(r)
 	if ok {
 		m.learn(r, f)
 	}
@@ -85,6 +92,55 @@ func (m *Map) Complete(r *call.Record, f schema.Facts) {
 	if ok {
 		m.forget(r, f)
 	}
+}
+
+// Fill completes a record by what was learned since Complete.
+func (m *Map) Fill(r *call.Record) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fill(r)
+}
+
+// Learn takes in what a response tells of an object that its call is not about.
+// asked are the facts of the request: what it was narrowed to, the entry belongs
+// to. It says whose the object is, and whether that is news.
+func (m *Map) Learn(e *schema.Listed, asked schema.Facts) (f schema.Facts, news bool) {
+	id, container := e.ID()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lists++
+	if len(id) == 0 || m.knows(id, container) {
+		return f, false
+	}
+	f = e.Facts()
+	fill(&f.SandboxID, asked.SandboxID)
+	if f.PodUID == "" && f.PodName == "" {
+		f.PodNamespace, f.PodName, f.PodUID = asked.PodNamespace, asked.PodName, asked.PodUID
+	}
+	pod := call.Pod{Namespace: f.PodNamespace, Name: f.PodName, UID: f.PodUID}
+	if !fits(pod.Namespace, pod.Name, pod.UID) {
+		return f, false
+	}
+	m.learnPod(pod)
+	m.belongs(f, pod)
+	return f, true
+}
+
+// knows: of an object that is listed again and again nothing more is to be learned.
+func (m *Map) knows(id []byte, container bool) bool {
+	if !container {
+		_, ok := m.sandboxes.getBytes(id)
+		return ok
+	}
+	c, ok := m.containers.getBytes(id)
+	return ok && (c.pod.Name != "" || c.sandboxID != "")
+}
+
+// Lists counts the objects that were listed so far.
+func (m *Map) Lists() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.lists
 }
 
 // state sets a field to the first of the values that says something.
@@ -121,21 +177,53 @@ func (m *Map) learn(r *call.Record, f schema.Facts) {
 	if !vouches[r.Method] || !fits(r.Pod.Namespace, r.Pod.Name, r.Pod.UID) {
 		return
 	}
-	if r.Pod.UID != "" && r.Pod.Name != "" && r.Pod.Namespace != "" {
-		pod := r.Pod
+	m.learnPod(r.Pod)
+	m.belongs(f, r.Pod)
+}
+
+// learnNames takes in what a caller says of its own pod and volume, which needs no
+// success: so they are known while the call still runs.
+func (m *Map) learnNames(r *call.Record) {
+	if !names[r.Method] || !fits(r.Pod.Namespace, r.Pod.Name, r.Pod.UID) {
+		return
+	}
+	m.learnPod(r.Pod)
+	if strings.HasPrefix(r.Service, "csi.") {
+		m.learnVolume(r)
+	}
+}
+
+// names are the methods whose request names a pod, whole or by its UID.
+var names = map[string]bool{
+	"RunPodSandbox": true, "RestorePod": true, "CreateContainer": true, "PullImage": true,
+	"NodePublishVolume": true, "NodeUnpublishVolume": true,
+}
+
+func (m *Map) learnPod(pod call.Pod) {
+	if pod.UID == "" || pod.Name == "" || pod.Namespace == "" {
+		return
+	}
+	if _, known := m.pods.get(pod.UID); !known {
 		pod.UID = strings.Clone(pod.UID) // it may be a piece of a long path
 		m.pods.put(pod.UID, pod)
 	}
-	if f.SandboxID != "" && r.Pod.Name != "" && fits(f.SandboxID) {
-		m.sandboxes.put(f.SandboxID, r.Pod)
+}
+
+// belongs notes which pod a sandbox is of, and which pod and sandbox a container.
+func (m *Map) belongs(f schema.Facts, pod call.Pod) {
+	if known, ok := m.pods.get(pod.UID); ok {
+		pod = known // the same strings for all that is the pod's
+	}
+	if f.SandboxID != "" && pod.Name != "" && fits(f.SandboxID) {
+		m.sandboxes.put(f.SandboxID, pod)
 	}
 	if f.ContainerID != "" && fits(f.ContainerID, f.ContainerName, f.Image, f.SandboxID) {
 		c, _ := m.containers.get(f.ContainerID)
 		state(&c.name, f.ContainerName)
 		state(&c.image, f.Image, c.image)
 		state(&c.sandboxID, f.SandboxID)
-		if r.Pod.Name != "" {
-			c.pod = r.Pod
+		if pod.Name != "" {
+			c.pod = pod
 		}
 		m.containers.put(f.ContainerID, c)
 	}
@@ -144,6 +232,10 @@ func (m *Map) learn(r *call.Record, f schema.Facts) {
 // fill completes a record from what was learned, from the particular to the
 // general: the container gives the sandbox, the sandbox the pod.
 func (m *Map) fill(r *call.Record) {
+	if strings.HasPrefix(r.Service, "csi.") {
+		r.Volume.Driver = m.driver(r)
+		m.fillVolume(r)
+	}
 	if c, ok := m.containers.get(r.Container.ID); ok {
 		fill(&r.Container.Name, c.name)
 		fill(&r.Image, c.image)
@@ -157,11 +249,13 @@ func (m *Map) fill(r *call.Record) {
 		fillPod(&r.Pod, pod)
 	}
 	s, _ := m.servers.get(r.Socket)
-	fill(&r.Server.Name, s.name)
-	if strings.HasPrefix(r.Service, "csi.") {
-		fill(&r.Volume.Driver, s.driver)
-		fill(&r.Volume.Driver, driverOf(r.Socket))
-	}
+	state(&r.Server.Name, s.name)
+}
+
+// driver is that of a CSI call: by its own word or, failing that, by its path.
+func (m *Map) driver(r *call.Record) string {
+	s, _ := m.servers.get(r.Socket)
+	return cmp.Or(r.Volume.Driver, s.driver, driverOf(r.Socket))
 }
 
 // fillPod completes a pod by another, unless they are different pods.

@@ -19,9 +19,13 @@ func newRecent[V any](limit int) *recent[V] {
 	return &recent[V]{limit: limit, entries: map[string]*list.Element{}, order: list.New()}
 }
 
-func (r *recent[V]) get(key string) (value V, ok bool) {
-	e, ok := r.entries[key]
-	if !ok {
+func (r *recent[V]) get(key string) (V, bool) { return r.use(r.entries[key]) }
+
+// getBytes is get; a map is asked by bytes without making a string of them.
+func (r *recent[V]) getBytes(key []byte) (V, bool) { return r.use(r.entries[string(key)]) }
+
+func (r *recent[V]) use(e *list.Element) (value V, ok bool) {
+	if e == nil {
 		return value, false
 	}
 	r.order.MoveToFront(e)

@@ -100,7 +100,7 @@ func TestAtOnce(t *testing.T) {
 	}
 	told := 0
 	for i := range 20 {
-		ended, _ := tracker.Tick(midnight.Add(time.Duration(i)*time.Second), nil)
+		ended, _ := tracker.Tick(midnight.Add(time.Duration(i) * time.Second))
 		told += len(ended)
 		if err := tracker.Save(); err != nil {
 			t.Error(err)

@@ -109,7 +109,7 @@ func (l *law) placed(before, r *call.Record) {
 }
 
 func (l *law) tick(tracker *Tracker, now time.Time) {
-	ended, failing := tracker.Tick(now, nil)
+	ended, failing := tracker.Tick(now)
 	for _, p := range ended {
 		l.told[p.TraceID+p.SpanID]++
 		if n := l.told[p.TraceID+p.SpanID]; n > 1 || p.Outcome == "" || p.End.Before(p.Begin) || p.Count < len(p.Calls) || p.Count > maxCalls {
@@ -160,7 +160,7 @@ func TestCappedByCalls(t *testing.T) {
 			in++
 		}
 	}
-	ended, failing := tracker.Tick(at("530"), nil)
+	ended, failing := tracker.Tick(at("530"))
 	if in != maxCalls || len(ended) != 1 || len(failing) != 9 {
 		t.Fatalf("%d calls in the trace, %d roots, %d notices", in, len(ended), len(failing))
 	}
@@ -194,7 +194,7 @@ func TestWhatIsTold(t *testing.T) {
 		tracker.Place(r)
 		records = append(records, r)
 	}
-	ended, _ := tracker.Tick(at("100"), nil)
+	ended, _ := tracker.Tick(at("100"))
 	if len(ended) != 2 {
 		t.Fatalf("%d phases, want a start and a stop", len(ended))
 	}
@@ -256,7 +256,7 @@ func TestMemory(t *testing.T) {
 		startPod(tracker, i, 10, midnight)
 	}
 	starting := heap() - before
-	tracker.Tick(midnight.Add(time.Minute), nil)
+	tracker.Tick(midnight.Add(time.Minute))
 	running := heap() - before
 	t.Logf("500 pods, 5,000 containers: %d KiB while they start, %d KiB when they run", starting>>10, running>>10)
 	if starting > 8<<20 || running > 4<<20 {
@@ -274,14 +274,14 @@ func TestBounded(t *testing.T) {
 	for i := range maxPods + extra {
 		startPod(tracker, i, 1, midnight.Add(time.Duration(i)*time.Millisecond))
 		if i%100 == 0 {
-			ended, _ := tracker.Tick(midnight.Add(time.Duration(i)*time.Millisecond), nil)
+			ended, _ := tracker.Tick(midnight.Add(time.Duration(i) * time.Millisecond))
 			told += len(ended)
 		}
 		if i%8 == 0 {
 			tracker.Place(record("0", "+1", "NodeStageVolume", "-", fmt.Sprint("v", i)))
 		}
 	}
-	ended, _ := tracker.Tick(midnight.Add(time.Second), nil)
+	ended, _ := tracker.Tick(midnight.Add(time.Second))
 	told += len(ended)
 	if st := tracker.Stats(); st.Evicted != extra || told != extra || st.Dropped != 0 {
 		t.Errorf("%+v, %d told, want %d", st, told, extra)
@@ -291,7 +291,7 @@ func TestBounded(t *testing.T) {
 		t.Errorf("%d pods, %d ids, %d volumes, %d waiting, %d epochs", len(tracker.pods), len(tracker.owners),
 			len(tracker.volumes), len(tracker.waiting), len(tracker.epochs.byUID))
 	}
-	ended, _ = tracker.Tick(midnight.Add(time.Hour), nil)
+	ended, _ = tracker.Tick(midnight.Add(time.Hour))
 	if len(ended) != maxPods || len(tracker.open) != 0 {
 		t.Errorf("%d told, %d open", len(ended), len(tracker.open))
 	}
@@ -302,8 +302,8 @@ func TestBounded(t *testing.T) {
 		r.Pod.UID = fmt.Sprintf("9f3c1c8e-0c55-4d0b-9b0e-%012d", i+extra)
 		tracker.Place(r)
 	}
-	tracker.Tick(midnight.Add(2*time.Hour), nil)
-	tracker.Tick(midnight.Add(3*time.Hour), nil)
+	tracker.Tick(midnight.Add(2 * time.Hour))
+	tracker.Tick(midnight.Add(3 * time.Hour))
 	if len(tracker.pods)+tracker.order.Len()+len(tracker.owners)+len(tracker.volumes) != 0 {
 		t.Errorf("%d pods, %d ids, %d volumes are left of pods that are gone", len(tracker.pods), len(tracker.owners), len(tracker.volumes))
 	}
@@ -314,7 +314,7 @@ func BenchmarkPlace(b *testing.B) {
 	for i := range 500 {
 		startPod(tracker, i, 10, midnight)
 	}
-	tracker.Tick(midnight.Add(time.Hour), nil)
+	tracker.Tick(midnight.Add(time.Hour))
 	uid := fmt.Sprintf("9f3c1c8e-0c55-4d0b-9b0e-%012d", 250)
 	for name, r := range map[string]*call.Record{
 		"list":  record("0", "+1", "ListContainers", "-", "-"),

@@ -13,7 +13,8 @@ import (
 // A script reads as a transcript. Its lines are
 //
 //	START +DURATION METHOD POD OBJECT [CODE] [native|unsampled|nameless] | PLACE
-//	tick SECONDS [running METHOD POD] | what is told; and what fails
+//	begin START METHOD POD OBJECT
+//	tick SECONDS | what is told; and what fails
 //	restart                    another tap comes, with the same store
 //	ran POD SANDBOX CONTAINER  a list shows it
 //
@@ -95,13 +96,11 @@ func (s *script) do(f []string) string {
 	case "close":
 		return said(s.now.Close(at(f[1])))
 	case "tick":
-		var running []*call.Record
-		if len(f) > 2 {
-			r := record("0", "+0", f[3], f[4], "-")
-			r.State = call.Running
-			running = append(running, r)
-		}
-		return said(s.now.Tick(at(f[1]), running))
+		return said(s.now.Tick(at(f[1])))
+	case "begin":
+		r := record(f[1], "+0", f[2], f[3], f[4])
+		r.State = call.Running
+		s.now.Begin(r)
 	default:
 		r := record(f[0], f[1], f[2], f[3], f[4])
 		s.calls++
@@ -156,6 +155,7 @@ func record(start, took, method, pod, object string) *call.Record {
 	r := &call.Record{
 		Start: at(start), DurationMS: d * 1000, State: call.Done, Code: "OK",
 		Service: "runtime.v1.RuntimeService", Method: method, Pod: podNamed(pod), Socket: "/run/containerd/containerd.sock",
+		Stream: uint32(at(start).Sub(midnight).Seconds()),
 	}
 	switch {
 	case strings.HasPrefix(method, "Node"):

@@ -46,8 +46,9 @@ func TestPlaybook(t *testing.T) {
 			0  +1 RunPodSandbox   web s1       | start
 			2  +1 CreateContainer web init@c1  | start
 			3  +1 StartContainer  web init@c1  | start
-			tick 23 running PullImage web |
-			tick 42 running PullImage web |
+			begin 5 PullImage web nginx
+			tick 23 |
+			tick 42 |
 			5  +38 PullImage      web nginx    | start
 			44 +1 CreateContainer web app@c2   | start
 			45 +1 StartContainer  web app@c2   | start

@@ -56,13 +56,15 @@ func byMethod(all ...step) map[string]*step {
 var none = &step{}
 
 // stepOf is what r is to its pod.
-func stepOf(r *call.Record) *step {
-	s := steps[r.Method]
+func stepOf(r *call.Record) *step { return stepFor(r.Service, r.Method) }
+
+func stepFor(service, method string) *step {
+	s := steps[method]
 	switch {
 	case s == nil:
 		return none
-	case s.csi && r.Service == "csi.v1.Node",
-		!s.csi && (r.Service == "runtime.v1.RuntimeService" || r.Service == "runtime.v1.ImageService"):
+	case s.csi && service == "csi.v1.Node",
+		!s.csi && (service == "runtime.v1.RuntimeService" || service == "runtime.v1.ImageService"):
 		return s
 	}
 	return none

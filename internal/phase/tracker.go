@@ -38,13 +38,14 @@ const (
 
 // What is remembered. The pod that was heard of least recently goes first.
 const (
-	maxPods  = 4096
-	maxNames = 256 // containers, images, volumes, sandboxes of a pod, each
-	maxShort = 64  // calls of a phase in short
-	maxLinks = 16
-	maxText  = 256     // bytes of a name or a note
-	maxID    = 128     // bytes of a UID or an id: what is longer is none
-	maxFirst = 4 << 10 // bytes of a last failure's message
+	maxPods    = 4096
+	maxRunning = 4096 // calls
+	maxNames   = 256  // containers, images, volumes, sandboxes of a pod, each
+	maxShort   = 64   // calls of a phase in short
+	maxLinks   = 16
+	maxText    = 256     // bytes of a name or a note
+	maxID      = 128     // bytes of a UID or an id: what is longer is none
+	maxFirst   = 4 << 10 // bytes of a last failure's message
 )
 
 // Tracker knows the phases of a node's pods. It is shared by the taps of all
@@ -61,6 +62,7 @@ type Tracker struct {
 	volumes map[volume][]*pod // the one that used it latest last
 	waiting map[volume][]waiting
 	open    map[*phase]struct{}
+	running map[running]*call.Record
 	epochs  epochs
 	ended   []*call.Phase
 	failing []*call.Failing
@@ -81,7 +83,7 @@ func New(boot string, store Store) (*Tracker, error) {
 		boot: boot, store: store,
 		pods: map[string]*pod{}, order: list.New(), owners: map[string]owner{},
 		volumes: map[volume][]*pod{}, waiting: map[volume][]waiting{},
-		open: map[*phase]struct{}{}, epochs: epochs{byUID: map[string]*epoch{}},
+		open: map[*phase]struct{}{}, running: map[running]*call.Record{}, epochs: epochs{byUID: map[string]*epoch{}},
 	}
 	if store == nil {
 		return t, nil
@@ -101,15 +103,36 @@ func New(boot string, store Store) (*Tracker, error) {
 	return t, err
 }
 
-// Place gives a call that has ended its place: r's trace, parent and pod trace.
-// It is to be called before any sink sees r. A call that the caller has sampled
-// stays where the caller put it.
-func (t *Tracker) Place(r *call.Record) {
-	if r.State == call.Running {
-		return
-	}
+// running is a call that has not ended.
+type running struct {
+	socket     string
+	connection uint64
+	stream     uint32
+}
+
+func runningOf(r *call.Record) running { return running{r.Socket, r.Connection, r.Stream} }
+
+// Follows says whether a method's calls are a part of a pod's start or stop.
+func (t *Tracker) Follows(service, method string) bool { return stepFor(service, method) != none }
+
+// Begin notes a call that Follows, and runs: it keeps its pod's phase open until
+// it is placed. The record is the Tracker's from then on.
+func (t *Tracker) Begin(r *call.Record) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if len(t.running) < maxRunning {
+		t.running[runningOf(r)] = r
+	}
+}
+
+// Place gives a call that has ended its place: r's trace, parent and pod trace.
+// It is to be called before any sink sees r. A call that the caller has sampled
+// stays where the caller put it. A call that names no pod is told whose it is, where
+// that is known.
+func (t *Tracker) Place(r *call.Record) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.running, runningOf(r))
 	s := stepOf(r)
 	p := t.podOf(r, s)
 	if p == nil {
@@ -117,6 +140,9 @@ func (t *Tracker) Place(r *call.Record) {
 		return
 	}
 	t.heard(p, r)
+	if r.Pod.UID == "" {
+		r.Pod = p.Pod
+	}
 	var ph *phase
 	switch s.part {
 	case starting:
@@ -136,12 +162,15 @@ func (t *Tracker) Place(r *call.Record) {
 }
 
 // Tick tells the phases that have ended and the notices of those that fail,
-// since the last time. running are the calls that have not ended, where that is
-// known: they keep their phases open. Call it once a second.
-func (t *Tracker) Tick(now time.Time, running []*call.Record) ([]*call.Phase, []*call.Failing) {
+// since the last time. Call it once a second.
+func (t *Tracker) Tick(now time.Time) ([]*call.Phase, []*call.Failing) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, r := range running {
+	for id, r := range t.running {
+		if now.Sub(r.Start) > maxAge { // its end went unseen, or matters no more
+			delete(t.running, id)
+			continue
+		}
 		t.goesOn(r, now)
 	}
 	for _, ph := range t.openPhases() {

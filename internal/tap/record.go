@@ -11,12 +11,14 @@ import (
 	"github.com/grpc-tap/grpc-tap/internal/codec/schema"
 )
 
-// record makes of what the wire had what people are told.
-func (t *Tap) record(c *conn, k *codec.Call) *call.Record {
+// record makes of what the wire had what people are told, and what the call says of
+// the objects that it is about.
+func (t *Tap) record(c *conn, k *codec.Call) (*call.Record, schema.Facts) {
 	r := &call.Record{
 		Start: t.wall.Of(k.Start), DurationMS: float64(k.End.Sub(k.Start)) / 1e6, State: call.Done,
 		Socket: t.hello.Listen,
 		Caller: call.Caller{PID: int(c.peers.ClientPID), Exe: c.peers.ClientExe},
+		Server: call.Server{Name: baseName(c.peers.ServerExe)}, // until it says its name itself
 
 		RequestBytes: k.Request.Bytes, RequestMessages: k.Request.Count,
 		ResponseBytes: k.Response.Bytes, ResponseMessages: k.Response.Count,
@@ -52,11 +54,7 @@ func (t *Tap) record(c *conn, k *codec.Call) *call.Record {
 			r.ExitCode = &code
 		}
 	}
-	t.cfg.Pods.Complete(r, m.Facts(first(request), first(response)))
-	if r.Server.Name == "" { // until it says its name itself
-		r.Server.Name = baseName(c.peers.ServerExe)
-	}
-	return r
+	return r, m.Facts(first(request), first(response))
 }
 
 // maxMessage bounds a status message, in bytes: to scrub costs by the length.

@@ -20,7 +20,6 @@ import (
 	"github.com/grpc-tap/grpc-tap/internal/call"
 	"github.com/grpc-tap/grpc-tap/internal/codec"
 	"github.com/grpc-tap/grpc-tap/internal/codec/schema"
-	"github.com/grpc-tap/grpc-tap/internal/identity"
 	"github.com/grpc-tap/grpc-tap/internal/mirror"
 )
 
@@ -30,9 +29,7 @@ type Config struct {
 	PayloadBytes int
 	Policy       schema.Policy // what may be shown
 	APIs         *schema.APIs  // nil: those that are known without a descriptor set
-	Sinks        []*Queue
-	Pods         *identity.Map // shared by the taps of a node; nil: one of its own
-	Phases       Phases        // shared too; nil: each call is a trace of its own
+	Out          *Out          // shared by the taps of a node
 	Log          *slog.Logger
 	// Serving is called when the relay has bound its path, and again after each
 	// Away; upstream says why the upstream does not answer yet, "" where it does.
@@ -43,13 +40,8 @@ type Config struct {
 	// Redial asks the relay to have a connection's client dial anew. May be nil:
 	// what can't be decoded stays so.
 	Redial func(conn uint64)
-	// NewDecoder is the test seam; nil: codec.NewConn.
+	// NewDecoder is the test seam; nil: one of package codec.
 	NewDecoder func(ended func(*codec.Call)) Decoder
-}
-
-// Phases gives a call its place in its pod's trace.
-type Phases interface {
-	Place(*call.Record)
 }
 
 // Decoder is what the tap needs of a connection's decoder.
@@ -124,17 +116,20 @@ func New(cfg Config) *Tap {
 		buffers: codec.NewBuffers(keptBytes),
 		stats:   Stats{GaveUp: map[string]uint64{}},
 	}
-	if t.cfg.Pods == nil {
-		t.cfg.Pods = identity.New()
-	}
-	if t.cfg.NewDecoder == nil {
-		t.cfg.NewDecoder = func(ended func(*codec.Call)) Decoder {
-			c := codec.NewConn(codec.DefaultLimits(), t.buffers, ended)
-			c.Follow = func(kept []byte) codec.Rest { return schema.Follow(kept) }
-			return c
-		}
-	}
 	return t
+}
+
+// decoder is that of a connection.
+func (t *Tap) decoder(c *conn) Decoder {
+	ended := func(k *codec.Call) { t.finished(c, k) }
+	if t.cfg.NewDecoder != nil {
+		return t.cfg.NewDecoder(ended)
+	}
+	d := codec.NewConn(codec.DefaultLimits(), t.buffers, ended)
+	d.Follow = func(kept []byte) codec.Rest { return schema.Follow(kept) }
+	d.Began = func(k *codec.Call) { t.began(c, k) }
+	d.Heed = t.heed
+	return d
 }
 
 // ErrRelayGone says that the mirror ended without a Detached: the relay died.
@@ -247,7 +242,7 @@ func side(d mirror.Dir) codec.Side {
 
 func (t *Tap) open(e *mirror.Event) {
 	c := &conn{id: e.Conn, peers: e.Peers}
-	c.decoder = t.cfg.NewDecoder(func(k *codec.Call) { t.finished(c, k) })
+	c.decoder = t.decoder(c)
 	t.conns[e.Conn] = c
 	t.stats.Connections++
 }
@@ -381,13 +376,38 @@ func (t *Tap) missed(e *mirror.Event) {
 	t.log.Warn("connections came and went unseen: they were relayed, but not decoded", "connections", e.Count, "reason", overflow.Token)
 }
 
+// began has a call learned from that has only begun: it names its pod long before
+// it ends, and while it runs a pod is still starting.
+func (t *Tap) began(c *conn, k *codec.Call) {
+	service, method := splitPath(k.Path)
+	if !t.cfg.Out.follows(service, method) {
+		return
+	}
+	m := t.cfg.APIs.Lookup(service, method)
+	r := &call.Record{
+		Start: t.wall.Of(k.Start), State: call.Running, Service: service, Method: method,
+		Socket: t.hello.Listen, Connection: c.id, Stream: k.Stream,
+	}
+	t.cfg.Out.began(r, m.Facts(first(t.kept(&k.Request)), nil))
+}
+
+// heed has what a response lists learned from as it passes.
+func (t *Tap) heed(k *codec.Call) codec.Heeder {
+	m := t.cfg.APIs.Lookup(splitPath(k.Path))
+	if m == nil {
+		return nil
+	}
+	var asked schema.Facts
+	l := m.Listing(func(e *schema.Listed) { t.cfg.Out.Listed(e, asked) })
+	if l == nil {
+		return nil
+	}
+	asked = m.Facts(first(t.kept(&k.Request)), nil)
+	return l
+}
+
 func (t *Tap) finished(c *conn, k *codec.Call) {
-	r := t.record(c, k)
-	if t.cfg.Phases != nil {
-		t.cfg.Phases.Place(r)
-	}
+	r, facts := t.record(c, k)
 	t.stats.Calls++
-	for _, q := range t.cfg.Sinks {
-		q.put(r)
-	}
+	t.cfg.Out.ended(r, facts)
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/grpc-tap/grpc-tap/internal/call"
 	"github.com/grpc-tap/grpc-tap/internal/codec"
+	"github.com/grpc-tap/grpc-tap/internal/identity"
 	"github.com/grpc-tap/grpc-tap/internal/mirror"
 	"github.com/grpc-tap/grpc-tap/internal/proxy"
 	"github.com/grpc-tap/grpc-tap/test/fakecri"
@@ -83,7 +84,8 @@ func newSpineWith(t *testing.T, cfg Config) *spine {
 	go func() { ended <- proxy.Run(context.Background(), proxy.Config{Listen: s.path, Upstream: up}, theirs) }()
 	serving := make(chan struct{})
 	queue := NewQueue("test", s, QueueSize)
-	cfg.Sinks, cfg.Log = []*Queue{queue}, slog.New(slog.NewTextHandler(s.log, nil))
+	cfg.Out = NewOut(identity.New(), nil, queue)
+	cfg.Log = slog.New(slog.NewTextHandler(s.log, nil))
 	cfg.Serving = func(mirror.Hello, string) { close(serving) }
 	s.tap = New(cfg)
 	ahead := mirror.NewAhead(ours, mirror.DefaultAhead)
@@ -109,6 +111,7 @@ func newSpineWith(t *testing.T, cfg Config) *spine {
 		}
 		_ = ours.Close()
 		ahead.Close()
+		cfg.Out.Close()
 		queue.Close(context.Background())
 		if err := <-ended; err != nil {
 			t.Errorf("relay: %v", err)
