@@ -16,6 +16,7 @@ type phase struct {
 	last    time.Time // when a call of it ended or ran; zero: not since we came
 	runs    time.Time // the end of its latest StartContainer
 	final   bool      // it has a call that no pod survives
+	runtime bool      // it has a call to the runtime
 	done    []done
 	failing map[what]bool // whose latest call failed
 	failed  time.Time     // the end of the latest that did
@@ -75,6 +76,7 @@ func (t *Tracker) note(ph *phase, c call.PhaseCall, s *step, native call.Link, m
 		ph.last = end
 	}
 	ph.final = ph.final || s.final
+	ph.runtime = ph.runtime || !s.csi
 	ph.Calls = append(ph.Calls, c)
 	if len(ph.Calls) > maxShort {
 		ph.Calls = slices.Delete(ph.Calls, maxShort/2, maxShort/2+1)
@@ -126,8 +128,10 @@ func (t *Tracker) notice(ph *phase, at time.Time) {
 	})
 }
 
-// over says whether ph has ended, how and when.
-func (ph *phase) over(now time.Time) (how call.Outcome, end time.Time, over bool) {
+// over says whether ph has ended, how and when. deaf: nothing is heard of the
+// runtime, as where only a driver's socket is tapped; how a start goes on after its
+// volumes is not seen then.
+func (ph *phase) over(now time.Time, deaf bool) (how call.Outcome, end time.Time, over bool) {
 	if ph.last.IsZero() { // of a tap before us: what goes on will be heard soon
 		ph.last = now
 	}
@@ -136,6 +140,8 @@ func (ph *phase) over(now time.Time) (how call.Outcome, end time.Time, over bool
 	switch soFar := ph.soFar(); {
 	case silent && len(ph.failing) == 0 && soFar != call.Unfinished:
 		return soFar, ph.endOr(ph.last), true
+	case silent && len(ph.failing) == 0 && ph.Kind == call.PodStart && !ph.runtime && deaf:
+		return call.Unfinished, ph.last, true
 	case silent && ph.Kind == call.PodStart && !ph.pod.torn.IsZero():
 		return call.GaveUp, ph.pod.torn, true
 	case now.Before(limit):

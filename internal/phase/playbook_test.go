@@ -42,6 +42,24 @@ func TestPlaybook(t *testing.T) {
 			63 +1 PullImage       web nginx    | own>start
 			tick 99 |
 			1000 +1 CreateContainer web debug@c4 | own>start`,
+		"only a driver is tapped: how the start went on is not known": `
+			0  +1 NodePublishVolume web v1 INTERNAL | start
+			2  +1 NodePublishVolume web v1     | start
+			tick 23 | pod start shop/web unfinished 0-3 2 calls 1 failed; pod start shop/web failing NodePublishVolume x1`,
+		"the runtime is tapped too, and the pod's other volume has its time": `
+			0  +1 NodePublishVolume web v1     | start
+			20 +0 Version           -   -      | own
+			tick 23 |
+			90 +1 NodePublishVolume web v2     | start
+			92 +1 RunPodSandbox     web s1     | start
+			93 +1 CreateContainer   web app@c1 | start
+			94 +1 StartContainer    web app@c1 | start
+			tick 120 | pod start shop/web started 0-95 5 calls`,
+		"a start that only a driver was heard of goes on in the same trace": `
+			0  +1 NodePublishVolume web v1     | start
+			tick 23 | pod start shop/web unfinished 0-1 1 calls
+			30 +1 RunPodSandbox     web s1     | start
+			31 +1 CreateContainer   web app@c1 | start`,
 		"a pull that runs holds the start open": `
 			0  +1 RunPodSandbox   web s1       | start
 			2  +1 CreateContainer web init@c1  | start

@@ -41,6 +41,7 @@ func (t *Tracker) starting(p *pod, r *call.Record, s *step) *phase {
 	case p.start.open(), r.Start.Before(p.start.End):
 	case p.ran:
 		return nil
+	case p.start.runs.IsZero(): // told before its end was seen
 	case container, s.method == "PullImage" && !p.images[cut(r.Image)]:
 	default:
 		return nil

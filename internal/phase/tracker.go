@@ -16,6 +16,7 @@ import (
 	"cmp"
 	"container/list"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -63,6 +64,7 @@ type Tracker struct {
 	waiting map[volume][]waiting
 	open    map[*phase]struct{}
 	running map[running]*call.Record
+	runtime time.Time // when a call to the runtime ended last
 	epochs  epochs
 	ended   []*call.Phase
 	failing []*call.Failing
@@ -133,6 +135,9 @@ func (t *Tracker) Place(r *call.Record) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.running, runningOf(r))
+	if strings.HasPrefix(r.Service, "runtime.") && r.End().After(t.runtime) {
+		t.runtime = r.End()
+	}
 	s := stepOf(r)
 	p := t.podOf(r, s)
 	if p == nil {
@@ -174,7 +179,7 @@ func (t *Tracker) Tick(now time.Time) ([]*call.Phase, []*call.Failing) {
 		t.goesOn(r, now)
 	}
 	for _, ph := range t.openPhases() {
-		if how, end, over := ph.over(now); over {
+		if how, end, over := ph.over(now, now.Sub(t.runtime) >= quiet); over {
 			t.tell(ph, how, end)
 		} else if len(ph.failing) > 0 && now.Sub(ph.noticed) >= failingEvery {
 			t.notice(ph, now)
