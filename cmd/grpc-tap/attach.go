@@ -54,6 +54,9 @@ ends every takeover on the node, and allows none while it is there.`,
   grpc-tap attach cri --pod web`,
 		DisableFlagsInUseLine: true,
 		RunE: func(c *cobra.Command, targets []string) error {
+			if show.remember != "" && !a.join {
+				return &usageError{c.CommandPath(), errors.New("--remember is for a tap that another follows: it needs --join")}
+			}
 			if err := errors.Join(show.check(), a.check(targets)); err != nil {
 				return &usageError{c.CommandPath(), err}
 			}
@@ -83,6 +86,7 @@ ends every takeover on the node, and allows none while it is there.`,
 	f.BoolVar(&a.live, "live-attach", false, "have clients that are connected already dial anew, at a moment when that can't hurt")
 	f.BoolVar(&a.force, "force", false, "take over paths in device-plugins or plugins_registry too, if they are named")
 	f.BoolVar(&a.join, "join", false, "only be the tap of relays that stand by themselves at the paths given, and wait for such; take nothing over")
+	f.StringVar(&show.remember, "remember", "", "with --join: keep in this `FILE` what the next tap needs to go on with pods' traces")
 	f.DurationVar(&a.take.Drain, "drain", 0, "cut off connections that remain this long after the end (0: let them end by themselves)")
 	f.StringVar(&a.node.KubeletDir, "kubelet-dir", "", "the kubelet's `DIR` (default /var/lib/kubelet)")
 	takeFlags(f, &a.take)

@@ -21,18 +21,28 @@ type phases struct {
 	spans *span.Exporter      // nil: none are exported
 	keep  func(call.Pod) bool // nil: none
 	kept  []*call.Phase
+	log   *slog.Logger
+	fails bool // to save was said to fail
 	stop  chan struct{}
 	ended sync.WaitGroup
 }
 
-// newPhases follows phases until close.
-func newPhases(spans *span.Exporter, keep func(call.Pod) bool, log *slog.Logger) *phases {
+// newPhases follows phases until close. remember is the file by which a later tap
+// goes on with them; empty: none does.
+func newPhases(spans *span.Exporter, keep func(call.Pod) bool, remember string, log *slog.Logger) *phases {
 	boot, err := phase.BootID()
 	if err != nil {
 		log.Warn("pods' traces are not those of another session", "cause", err)
 	}
-	tracker, _ := phase.New(boot, nil) // without a store nothing can fail
-	p := &phases{Tracker: tracker, spans: spans, keep: keep, stop: make(chan struct{})}
+	var store phase.Store
+	if remember != "" {
+		store = phase.File{Path: remember, Boot: boot}
+	}
+	tracker, err := phase.New(boot, store)
+	if err != nil {
+		log.Warn("what the tap before has begun is not gone on with: pods' traces begin anew", "cause", err)
+	}
+	p := &phases{Tracker: tracker, spans: spans, keep: keep, log: log, stop: make(chan struct{})}
 	p.ended.Go(p.follow)
 	return p
 }
@@ -44,10 +54,20 @@ func (p *phases) follow() {
 		select {
 		case now := <-tick.C:
 			p.tell(p.Tick(now))
+			p.save()
 		case <-p.stop:
 			return
 		}
 	}
+}
+
+// save stores what a later tap needs, and says once that it can't.
+func (p *phases) save() {
+	err := p.Save()
+	if err != nil && !p.fails {
+		p.log.Warn("pods' traces will not be gone on with by a later tap", "cause", err)
+	}
+	p.fails = err != nil
 }
 
 func (p *phases) tell(ended []*call.Phase, failing []*call.Failing) {
@@ -72,6 +92,7 @@ func (p *phases) close(goesOn bool) {
 	p.ended.Wait()
 	if goesOn {
 		p.spans = nil
+		p.save() // before all of them are over
 	}
 	p.tell(p.Close(time.Now()))
 }

@@ -32,6 +32,7 @@ type showFlags struct {
 	insecure bool
 	logLevel string
 	payload  payloadFlags
+	remember string // the file by which pods' traces outlive a tap
 }
 
 func (s *showFlags) add(f *pflag.FlagSet) {
@@ -111,7 +112,7 @@ func (s *showFlags) open(ctx context.Context, stop func(), stdout, stderr io.Wri
 		o.toAlso = tap.NewQueue("the summary", also, tap.QueueSize)
 		o.sinks = append(o.sinks, o.toAlso)
 	}
-	o.phases = newPhases(o.spans, s.keeps(), o.log)
+	o.phases = newPhases(o.spans, s.keeps(), s.remember, o.log)
 	o.pods = identity.New()
 	o.records = tap.NewOut(o.pods, o.phases, o.sinks...)
 	return o, nil
