@@ -2,9 +2,9 @@
 // have not told: a runtime which pods and containers there are, a driver for its
 // name, and the kubelet's files which pod has which volume.
 //
-// Its rule: what passes comes first. It asks little (Version or GetPluginInfo once,
-// lists where none has passed, and when somebody unknown turns up, at most every ten
-// seconds), changes nothing, and goes to the server itself, past the relay: a tap
+// Its rule: what passes comes first. It asks little (Version or GetPluginInfo where
+// none has passed, lists where none has, and when somebody unknown turns up, at most
+// every ten seconds), changes nothing, and goes to the server itself, past the relay: a tap
 // sees nothing of it. Of an answer that is an error only the code is logged.
 package ask
 
@@ -26,9 +26,9 @@ import (
 )
 
 const (
-	// first is how long what passes has to tell by itself: the kubelet lists every
-	// second.
-	first = time.Second
+	// first is how long what passes has to tell by itself. A record that lacks a name
+	// waits longer.
+	first = time.Second / 2
 	// listEvery and readEvery are how often lists are asked for, and the kubelet's
 	// files read, at most.
 	listEvery = 10 * time.Second
@@ -82,7 +82,7 @@ func (a *Asker) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
-			a.meet(ctx, time.Now())
+			a.meet(ctx)
 			if a.listed.IsZero() && a.pods.Lists() == 0 {
 				a.list(ctx)
 			}
@@ -91,16 +91,22 @@ func (a *Asker) Run(ctx context.Context) {
 			}
 		case <-a.wake:
 			a.readVolumes()
-			a.meet(ctx, time.Now().Add(first))
 			a.list(ctx)
 		}
 	}
 }
 
-// meet asks the servers that nobody knows yet, and whose time has come by then.
-func (a *Asker) meet(ctx context.Context, by time.Time) {
+// meet asks the servers that have not said who they are by the time they had.
+func (a *Asker) meet(ctx context.Context) {
 	for _, s := range a.known(unknown) {
-		if s.due.After(by) {
+		switch name, isDriver := a.pods.Server(s.socket); {
+		case isDriver:
+			s.kind = driver
+			continue
+		case name != "":
+			s.kind = runtime
+			continue
+		case time.Now().Before(s.due):
 			continue
 		}
 		if err := a.greet(ctx, s); err != nil {

@@ -252,6 +252,15 @@ func (m *Map) fill(r *call.Record) {
 	state(&r.Server.Name, s.name)
 }
 
+// Server is who said that it answers at a socket, and whether it is a CSI driver;
+// empty: nobody yet.
+func (m *Map) Server(socket string) (name string, isDriver bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s, _ := m.servers.get(socket)
+	return s.name, s.driver != ""
+}
+
 // driver is that of a CSI call: by its own word or, failing that, by its path.
 func (m *Map) driver(r *call.Record) string {
 	s, _ := m.servers.get(r.Socket)
