@@ -44,7 +44,7 @@ type Asker struct {
 	kubelets []string
 	log      *slog.Logger
 
-	wake         chan struct{}
+	served, wake chan struct{}
 	listed, read time.Time
 
 	mu      sync.Mutex
@@ -54,7 +54,8 @@ type Asker struct {
 // New makes an Asker. learn is handed what lists tell; kubelets are directories where
 // a kubelet may have its files.
 func New(pods *identity.Map, learn func(*schema.Listed, schema.Facts), kubelets []string, log *slog.Logger) *Asker {
-	return &Asker{pods: pods, learn: learn, kubelets: kubelets, log: log, wake: make(chan struct{}, 1), servers: map[string]*server{}}
+	return &Asker{pods: pods, learn: learn, kubelets: kubelets, log: log,
+		served: make(chan struct{}, 1), wake: make(chan struct{}, 1), servers: map[string]*server{}}
 }
 
 // Served says that a socket is served, and where its server itself listens.
@@ -62,33 +63,40 @@ func (a *Asker) Served(socket, upstream string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if s := a.servers[socket]; s == nil || s.upstream != upstream {
-		a.servers[socket] = &server{socket: socket, upstream: upstream, due: time.Now().Add(first)}
+		a.servers[socket] = &server{socket: socket, upstream: upstream}
+		signal(a.served)
 	}
 }
 
 // Strange says that somebody turned up whom nobody knows. It does not wait.
-func (a *Asker) Strange() {
+func (a *Asker) Strange() { signal(a.wake) }
+
+func signal(c chan struct{}) {
 	select {
-	case a.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
 
 // Run asks until ctx is done.
 func (a *Asker) Run(ctx context.Context) {
-	tick := time.NewTicker(first)
-	defer tick.Stop()
+	var due <-chan time.Time // when those who have not said who they are, are asked
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-		case <-tick.C:
-			a.meet(ctx)
-			if a.listed.IsZero() && a.pods.Lists() == 0 {
+		case <-a.served:
+			if due == nil {
+				due = time.After(first)
+			}
+		case <-due:
+			due = nil
+			if a.meet(ctx); len(a.known(unknown)) > 0 {
+				due = time.After(again)
+			}
+			if a.pods.Lists() == 0 {
 				a.list(ctx)
 			}
-			if a.read.IsZero() {
-				a.readVolumes()
-			}
+			a.readVolumes()
 		case <-a.wake:
 			a.readVolumes()
 			a.list(ctx)
@@ -106,12 +114,9 @@ func (a *Asker) meet(ctx context.Context) {
 		case name != "":
 			s.kind = runtime
 			continue
-		case time.Now().Before(s.due):
-			continue
 		}
 		if err := a.greet(ctx, s); err != nil {
 			a.log.Debug("a server was asked for its name and did not answer", "socket", s.socket, "code", status.Code(err))
-			s.due = time.Now().Add(again)
 		}
 	}
 }

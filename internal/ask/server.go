@@ -21,7 +21,6 @@ type server struct {
 	socket   string // the path that clients dial
 	upstream string // its own
 	kind     kind
-	due      time.Time // when it is asked what it is
 }
 
 type kind int

@@ -199,6 +199,11 @@ func (t *Tracker) tell(ph *phase, how call.Outcome, end time.Time) {
 		ph.End = ph.Begin
 	}
 	told := ph.Phase
+	// Calls are placed as they end, but those of two sockets in no order.
+	slices.SortStableFunc(told.Calls, func(a, b call.PhaseCall) int {
+		return a.Start.Add(a.Duration).Compare(b.Start.Add(b.Duration))
+	})
+	slices.SortStableFunc(ph.done, func(a, b done) int { return a.at.Compare(b.at) })
 	for _, d := range ph.done {
 		told.Steps = append(told.Steps, call.Step{Name: d.name, Took: d.at.Sub(ph.Begin)})
 	}

@@ -49,8 +49,7 @@ func (t *Tracker) dropWaiting() {
 
 func last(all []waiting) call.PhaseCall { return all[len(all)-1].call }
 
-// adopt counts what waited for v to the start of p. It is told as it happened:
-// before the call that has named the pod.
+// adopt counts what waited for v to the start of p.
 func (t *Tracker) adopt(p *pod, v volume) {
 	tries := t.waiting[v]
 	if len(tries) == 0 || !p.start.open() {
@@ -60,7 +59,4 @@ func (t *Tracker) adopt(p *pod, v volume) {
 	for _, w := range tries {
 		t.note(p.start, w.call, steps["NodeStageVolume"], w.link, w.message)
 	}
-	slices.SortStableFunc(p.start.Calls, func(a, b call.PhaseCall) int {
-		return a.Start.Add(a.Duration).Compare(b.Start.Add(b.Duration))
-	})
 }

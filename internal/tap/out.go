@@ -47,7 +47,7 @@ type Out struct {
 	Stranger func()
 
 	mu     sync.Mutex
-	held   []held // those held longest first
+	held   []*held // those held longest first
 	look   *time.Timer
 	closed bool
 }
@@ -87,12 +87,12 @@ func (o *Out) Listed(e *schema.Listed, asked schema.Facts) {
 // place is found at once: the order of calls is what tells a start from a restart.
 func (o *Out) ended(r *call.Record, f schema.Facts) {
 	o.pods.Complete(r, f)
-	h := held{Record: r}
+	h := &held{Record: r}
 	if r.Pod.UID != "" || !lacks(r) {
-		o.place(&h)
+		o.place(h)
 	}
 	if !lacks(r) || !o.hold(h) {
-		o.give(&h)
+		o.give(h)
 	}
 }
 
@@ -126,7 +126,7 @@ func (o *Out) give(h *held) {
 }
 
 // hold keeps a record back, if there is room.
-func (o *Out) hold(h held) bool {
+func (o *Out) hold(h *held) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed || len(o.held) == maxHeld {
@@ -151,12 +151,15 @@ func (o *Out) release() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
-	o.held = slices.DeleteFunc(o.held, func(h held) bool {
+	o.held = slices.DeleteFunc(o.held, func(h *held) bool {
 		o.pods.Fill(h.Record)
+		if h.Pod.UID != "" { // the name may still come
+			o.place(h)
+		}
 		if lacks(h.Record) && now.Before(h.until) && !o.closed {
 			return false
 		}
-		o.give(&h)
+		o.give(h)
 		return true
 	})
 	if len(o.held) > 0 {
