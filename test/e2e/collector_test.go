@@ -18,8 +18,11 @@ type Collector struct {
 	collector.UnimplementedTraceServiceServer
 	Address string
 
+	server *grpc.Server
+
 	mu       sync.Mutex
 	spans    map[string]*trace.Span      // by span id in hex
+	from     map[string]string           // span id → the service that sent it
 	resource map[string]*common.AnyValue // of the last batch
 }
 
@@ -30,12 +33,25 @@ func NewCollector(t testing.TB) *Collector {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Collector{Address: listener.Addr().String(), spans: map[string]*trace.Span{}}
-	server := grpc.NewServer()
-	collector.RegisterTraceServiceServer(server, c)
-	go server.Serve(listener)
-	t.Cleanup(server.Stop)
+	c := &Collector{
+		Address: listener.Addr().String(), server: grpc.NewServer(),
+		spans: map[string]*trace.Span{}, from: map[string]string{},
+	}
+	collector.RegisterTraceServiceServer(c.server, c)
+	go c.server.Serve(listener)
+	t.Cleanup(c.server.Stop)
 	return c
+}
+
+// ServeOn makes the collector listen on a Unix socket too, which leads out of a
+// lab's network namespace.
+func (c *Collector) ServeOn(t testing.TB, socket string) {
+	t.Helper()
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go c.server.Serve(listener)
 }
 
 // Export implements the collector's one method.
@@ -46,7 +62,8 @@ func (c *Collector) Export(_ context.Context, req *collector.ExportTraceServiceR
 		c.resource = attributes(rs.GetResource().GetAttributes())
 		for _, ss := range rs.GetScopeSpans() {
 			for _, span := range ss.GetSpans() {
-				c.spans[hex.EncodeToString(span.GetSpanId())] = span
+				id := hex.EncodeToString(span.GetSpanId())
+				c.spans[id], c.from[id] = span, c.resource["service.name"].GetStringValue()
 			}
 		}
 	}

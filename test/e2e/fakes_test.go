@@ -28,7 +28,8 @@ type fakeNode struct {
 	t testing.TB
 }
 
-func newFakeNode(t testing.TB) *fakeNode {
+// newFakeNode starts both; opts are the runtime's.
+func newFakeNode(t testing.TB, opts ...fakecri.Option) *fakeNode {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "fakes-") // t.TempDir's paths can be too long for a socket
 	if err != nil {
@@ -36,7 +37,7 @@ func newFakeNode(t testing.TB) *fakeNode {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	n := &fakeNode{
-		Runtime: fakecri.NewRuntime(), driver: fakecri.NewDriver(),
+		Runtime: fakecri.NewRuntime(opts...), driver: fakecri.NewDriver(),
 		cri: filepath.Join(dir, "cri.sock"), csi: filepath.Join(dir, "csi.sock"), t: t,
 	}
 	if err := errors.Join(n.Start(n.cri), n.driver.Start(n.csi)); err != nil {

@@ -1,0 +1,216 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	sdk "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/codes"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/grpc-tap/grpc-tap/test/fakecri"
+	"github.com/grpc-tap/grpc-tap/test/lab"
+)
+
+// tracedNode is a fake node with grpc-tap on both its sockets. Everybody's spans
+// go to one collector.
+type tracedNode struct {
+	*fakeNode
+	*Collector
+	tap     *attached
+	kubelet *fakecri.Kubelet
+	tracer  *sdk.TracerProvider // the kubelet's; nil: it does not trace
+}
+
+// newTracedNode has kubelet and runtime trace natively where they have a sampler.
+// env is for grpc-tap.
+func newTracedNode(t *testing.T, kubelet, runtime sdk.Sampler, env ...string) *tracedNode {
+	t.Helper()
+	n := &tracedNode{Collector: NewCollector(t)}
+	var traced []fakecri.Option
+	if runtime != nil {
+		traced = append(traced, fakecri.WithTracerProvider(n.Tracer(t, "runtime", runtime)))
+	}
+	n.fakeNode = newFakeNode(t, traced...)
+	n.tap = attachBoth(t, n.fakeNode, env, "--otlp-endpoint", n.Address, "--otlp-insecure")
+	traced = nil
+	if kubelet != nil {
+		n.tracer = n.Tracer(t, "kubelet", kubelet)
+		traced = append(traced, fakecri.WithTracerProvider(n.tracer))
+	}
+	n.kubelet = n.fakeNode.kubelet(n.cri, n.csi, traced...)
+	return n
+}
+
+// attachBoth starts attach on both sockets of a node.
+func attachBoth(t *testing.T, n *fakeNode, env []string, args ...string) *attached {
+	t.Helper()
+	l := lab.New(t)
+	a := &attached{Tap: &Tap{Listen: n.cri, Tells: true, t: t, lab: l}, state: l.Path("state"), was: lookAt(t, n.cri)}
+	a.Process = l.Start("attach", env, append([]string{binary, "attach", n.cri, n.csi, "-o", "json", "--state-dir", a.state}, args...)...)
+	t.Cleanup(a.detach)
+	for _, path := range []string{n.cri, n.csi} {
+		a.Until("it is on "+path, eventuallyTime, func() bool { return strings.Contains(a.Said(), "grpc-tap: on "+path+", relayed by") })
+	}
+	return a
+}
+
+// about says whether a call is about a pod, or a volume, of the node's.
+func about(s *tree) bool {
+	return !slices.Contains([]string{"Version", "NodeGetCapabilities", "ImageStatus"}, s.String())
+}
+
+// round is a round of the kubelet's sync loop, which is a trace where it traces.
+func (n *tracedNode) round(name string, do func(context.Context) error) {
+	n.t.Helper()
+	ctx := n.t.Context()
+	if n.tracer != nil {
+		var span trace.Span
+		ctx, span = n.tracer.Tracer("kubelet").Start(ctx, name)
+		defer span.End()
+	}
+	if err := do(ctx); err != nil {
+		n.t.Error(err)
+	}
+}
+
+// end ends all that sends spans, and then has them all.
+func (n *tracedNode) end() forest {
+	n.kubelet.Close()
+	n.tap.detach()
+	nobodyStays(n.t)
+	n.Stop()
+	return n.Forest()
+}
+
+// live takes a pod through its life: a volume that mounts at the second try, a
+// second container in a later round, and its end.
+func (n *tracedNode) live() {
+	n.driver.On(csi.Node_NodePublishVolume_FullMethodName, fakecri.Fail(codes.Internal, "not yet").Times(1))
+	var pod *fakecri.RunningPod
+	n.round("syncPod", func(ctx context.Context) (err error) {
+		pod, err = n.kubelet.StartPod(ctx, fakecri.Pod{
+			Namespace: "shop", Name: "web", Volumes: []fakecri.Volume{{Driver: n.driver.Name, Handle: "vol-1", PV: "pv-1"}},
+		})
+		return err
+	})
+	n.round("syncPod", func(ctx context.Context) error {
+		made, err := n.kubelet.Runtime.CreateContainer(ctx, &cri.CreateContainerRequest{
+			PodSandboxId: pod.SandboxID,
+			Config:       &cri.ContainerConfig{Metadata: &cri.ContainerMetadata{Name: "sidecar"}, Image: &cri.ImageSpec{Image: "registry.example.com/team/app:1.27.3"}},
+		})
+		if err != nil {
+			return err
+		}
+		_, err = n.kubelet.Runtime.StartContainer(ctx, &cri.StartContainerRequest{ContainerId: made.GetContainerId()})
+		return err
+	})
+	// A kubelet takes longer than that to stop a pod: what of its start was on the
+	// other socket has been told by then.
+	n.tap.Wait("the second container's start", func(r Record) bool { return r.Method == "StartContainer" && r.Container.Name == "sidecar" })
+	n.round("syncTerminatingPod", func(ctx context.Context) error { return n.kubelet.StopPod(ctx, pod) })
+}
+
+// TestFakesNesting holds which span is under which, and links to which, when a
+// pod starts and stops: docs/spans.md, "Native traces".
+func TestFakesNesting(t *testing.T) {
+	if binary == "" {
+		t.Skip("socat attaches to nothing")
+	}
+	always, ifCallerDid, never := sdk.AlwaysSample(), sdk.ParentBased(sdk.AlwaysSample()), sdk.NeverSample()
+	unsampled := strings.Replace(podTraces, "PodSandboxStatus ->", "PodSandboxStatus (under a span that nobody has) ->", 1)
+	for name, c := range map[string]struct {
+		kubelet, runtime sdk.Sampler
+		want             string
+	}{
+		"neither":           {nil, nil, podTraces},
+		"runtime":           {nil, ifCallerDid, podTraces + runtimeTraces},
+		"kubelet":           {always, nil, podTracesNative + kubeletTraces("")},
+		"both":              {always, ifCallerDid, podTracesNative + kubeletTraces("    runtime: %s\n")},
+		"kubelet unsampled": {never, nil, unsampled},
+		"both unsampled":    {never, ifCallerDid, unsampled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newTracedNode(t, c.kubelet, c.runtime)
+			n.live()
+			if got := n.end().draw(about); got != c.want {
+				t.Errorf("got\n%swant\n%s", got, c.want)
+			}
+			for _, r := range n.tap.Records() {
+				if traced := c.kubelet != nil && !strings.HasPrefix(r.Service, "csi."); r.NativeParent != traced {
+					t.Errorf("native_parent is %v: %s", r.NativeParent, r)
+				}
+			}
+		})
+	}
+}
+
+// podTraces are those of a pod whose calls nobody has sampled.
+const podTraces = `grpc-tap: NodeStageVolume
+grpc-tap: pod start shop/web started, 9 calls, 1 failed -> NodeStageVolume
+  grpc-tap: NodePublishVolume INTERNAL
+  grpc-tap: pod start shop/web failing ERROR
+  grpc-tap: NodePublishVolume
+  grpc-tap: RunPodSandbox
+  grpc-tap: PullImage
+  grpc-tap: CreateContainer
+  grpc-tap: StartContainer
+  grpc-tap: CreateContainer
+  grpc-tap: StartContainer
+grpc-tap: PodSandboxStatus -> pod start shop/web
+grpc-tap: pod stop shop/web stopped, 6 calls, 0 failed -> pod start shop/web
+  grpc-tap: StopContainer -> pod start shop/web
+  grpc-tap: StopPodSandbox -> pod start shop/web
+  grpc-tap: NodeUnpublishVolume -> pod start shop/web
+  grpc-tap: NodeUnstageVolume -> pod start shop/web
+  grpc-tap: RemoveContainer -> pod start shop/web
+  grpc-tap: RemovePodSandbox -> pod start shop/web
+`
+
+// runtimeTraces are a runtime's own where the kubelet has none.
+const runtimeTraces = `runtime: RunPodSandbox
+runtime: PodSandboxStatus
+runtime: PullImage
+runtime: CreateContainer
+runtime: StartContainer
+runtime: CreateContainer
+runtime: StartContainer
+runtime: StopContainer
+runtime: StopPodSandbox
+runtime: RemoveContainer
+runtime: RemovePodSandbox
+`
+
+// podTracesNative are those of a pod whose CRI calls the kubelet has sampled. Its
+// root links to the first call of each of the kubelet's rounds.
+const podTracesNative = `grpc-tap: NodeStageVolume
+grpc-tap: pod start shop/web started, 9 calls, 1 failed -> CreateContainer, NodeStageVolume, RunPodSandbox
+  grpc-tap: NodePublishVolume INTERNAL
+  grpc-tap: pod start shop/web failing ERROR
+  grpc-tap: NodePublishVolume
+grpc-tap: pod stop shop/web stopped, 6 calls, 0 failed -> StopContainer, pod start shop/web
+  grpc-tap: NodeUnpublishVolume -> pod start shop/web
+  grpc-tap: NodeUnstageVolume -> pod start shop/web
+`
+
+// kubeletTraces are the kubelet's own, with the runtime's line for each call.
+func kubeletTraces(runtime string) string {
+	var b strings.Builder
+	for _, round := range [][]string{
+		{"syncPod", "RunPodSandbox", "PodSandboxStatus", "PullImage", "CreateContainer", "StartContainer"},
+		{"syncPod", "CreateContainer", "StartContainer"},
+		{"syncTerminatingPod", "StopContainer", "StopPodSandbox", "RemoveContainer", "RemovePodSandbox"},
+	} {
+		fmt.Fprintf(&b, "kubelet: %s\n", round[0])
+		for _, method := range round[1:] {
+			fmt.Fprintf(&b, "  kubelet: %[1]s\n    grpc-tap: %[1]s -> pod start shop/web\n", method)
+			b.WriteString(strings.ReplaceAll(runtime, "%s", method))
+		}
+	}
+	return b.String()
+}
