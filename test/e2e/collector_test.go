@@ -11,6 +11,8 @@ import (
 	common "go.opentelemetry.io/proto/otlp/common/v1"
 	trace "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
+
+	"github.com/grpc-tap/grpc-tap/test/lab"
 )
 
 // Collector is an OTLP collector in this process that keeps what it receives.
@@ -43,15 +45,12 @@ func NewCollector(t testing.TB) *Collector {
 	return c
 }
 
-// ServeOn makes the collector listen on a Unix socket too, which leads out of a
-// lab's network namespace.
-func (c *Collector) ServeOn(t testing.TB, socket string) {
-	t.Helper()
-	listener, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+// ServeIn makes the collector listen in a lab too, which has a loopback of its
+// own, at the usual port.
+func (c *Collector) ServeIn(l *lab.Lab) (address string) {
+	listener := l.Listen("127.0.0.1:4317")
 	go c.server.Serve(listener)
+	return listener.Addr().String()
 }
 
 // Export implements the collector's one method.

@@ -31,13 +31,7 @@ const (
 // fail and an event stream open all the while.
 func (c *client) live(r *lab.Runtime, name string) *pod {
 	c.t.Helper()
-	p := &pod{name: name, namespace: "e2e", uid: "uid-of-" + name}
-	sandbox := &cri.PodSandboxConfig{
-		Metadata:     &cri.PodSandboxMetadata{Name: p.name, Namespace: p.namespace, Uid: p.uid},
-		Labels:       map[string]string{"io.kubernetes.pod.name": p.name, "io.kubernetes.pod.namespace": p.namespace, "io.kubernetes.pod.uid": p.uid},
-		LogDirectory: r.Path("logs", name),
-		Linux:        &cri.LinuxPodSandboxConfig{CgroupParent: r.CgroupParent},
-	}
+	p, sandbox := newPod(r, name)
 	do(c, c.Version, &cri.VersionRequest{})
 	do(c, c.Status, &cri.StatusRequest{})
 	events := c.events()
@@ -46,12 +40,20 @@ func (c *client) live(r *lab.Runtime, name string) *pod {
 	c.run(p, sandbox)
 	c.fail(sandbox)
 
-	do(c, c.StopContainer, &cri.StopContainerRequest{ContainerId: p.container})
-	do(c, c.RemoveContainer, &cri.RemoveContainerRequest{ContainerId: p.container})
-	do(c, c.StopPodSandbox, &cri.StopPodSandboxRequest{PodSandboxId: p.sandbox})
-	do(c, c.RemovePodSandbox, &cri.RemovePodSandboxRequest{PodSandboxId: p.sandbox})
+	c.remove(p)
 	events.end(c, p)
 	return p
+}
+
+// newPod is a pod that is to be, and its sandbox.
+func newPod(r *lab.Runtime, name string) (*pod, *cri.PodSandboxConfig) {
+	p := &pod{name: name, namespace: "e2e", uid: "uid-of-" + name}
+	return p, &cri.PodSandboxConfig{
+		Metadata:     &cri.PodSandboxMetadata{Name: p.name, Namespace: p.namespace, Uid: p.uid},
+		Labels:       map[string]string{"io.kubernetes.pod.name": p.name, "io.kubernetes.pod.namespace": p.namespace, "io.kubernetes.pod.uid": p.uid},
+		LogDirectory: r.Path("logs", name),
+		Linux:        &cri.LinuxPodSandboxConfig{CgroupParent: r.CgroupParent},
+	}
 }
 
 // run starts the pod's container and looks at it.
@@ -83,6 +85,15 @@ func (c *client) run(p *pod, sandbox *cri.PodSandboxConfig) {
 	}
 	list := do(c, c.ListContainers, &cri.ListContainersRequest{}).Containers
 	c.note("%d containers", len(list))
+}
+
+// remove stops the pod and takes it away.
+func (c *client) remove(p *pod) {
+	c.t.Helper()
+	do(c, c.StopContainer, &cri.StopContainerRequest{ContainerId: p.container})
+	do(c, c.RemoveContainer, &cri.RemoveContainerRequest{ContainerId: p.container})
+	do(c, c.StopPodSandbox, &cri.StopPodSandboxRequest{PodSandboxId: p.sandbox})
+	do(c, c.RemovePodSandbox, &cri.RemovePodSandboxRequest{PodSandboxId: p.sandbox})
 }
 
 // fail makes two calls that containerd refuses.

@@ -29,6 +29,32 @@ type Options struct {
 	Env []string
 }
 
+// Traces finds a containerd that can trace: the one that a lab runs, or else one
+// that critest.sh has built. Debian's is built without; that can be mended, but by
+// a build of minutes, so it skips the test.
+func Traces(t testing.TB) (binary string) {
+	t.Helper()
+	first := cmp.Or(os.Getenv("GRPC_TAP_CONTAINERD"), need(t, "containerd"))
+	cache, err := filepath.Abs("../../.cache") // a test's directory is two below the checkout's
+	if err != nil {
+		t.Fatalf("lab: %v", err)
+	}
+	built, _ := filepath.Glob(cache + "/v*/containerd")
+	for _, path := range append([]string{first}, built...) {
+		if program, err := os.ReadFile(path); err == nil && bytes.Contains(program, []byte("otlptracegrpc")) {
+			return path
+		}
+	}
+	t.Skipf("no containerd here can trace: %s is built without OpenTelemetry, and .cache has none (make e2e builds one)", first)
+	return ""
+}
+
+// TracingTo is the environment of a containerd that traces to a collector in the
+// lab, which nothing but the environment makes it do.
+func TracingTo(address string) []string {
+	return []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + address, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"}
+}
+
 // Runtime is a containerd that runs.
 type Runtime struct {
 	*Lab

@@ -162,6 +162,20 @@ func (l *Lab) dial(ctx context.Context, network, address string) (conn net.Conn,
 	return conn, err
 }
 
+// Listen opens a TCP port on the lab's own loopback, for what runs in the lab.
+func (l *Lab) Listen(address string) (listener net.Listener) {
+	l.t.Helper()
+	l.isolate()
+	err := l.inside(func() (err error) {
+		listener, err = net.Listen("tcp", address)
+		return err
+	})
+	if err != nil {
+		l.t.Fatalf("lab: %v", err)
+	}
+	return listener
+}
+
 // onThread runs f on a thread that nobody uses afterwards: a goroutine that
 // ends while locked takes its thread, and what f did to it, along.
 func onThread(f func() error) error {
