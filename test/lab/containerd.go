@@ -30,8 +30,8 @@ type Options struct {
 }
 
 // Traces finds a containerd that can trace: the one that a lab runs, or else one
-// that critest.sh has built. Debian's is built without; that can be mended, but by
-// a build of minutes, so it skips the test.
+// that critest.sh has built. Debian's cannot; that can be mended, but by a build of
+// minutes, so it skips the test.
 func Traces(t testing.TB) (binary string) {
 	t.Helper()
 	first := cmp.Or(os.Getenv("GRPC_TAP_CONTAINERD"), need(t, "containerd"))
@@ -41,12 +41,21 @@ func Traces(t testing.TB) (binary string) {
 	}
 	built, _ := filepath.Glob(cache + "/v*/containerd")
 	for _, path := range append([]string{first}, built...) {
-		if program, err := os.ReadFile(path); err == nil && bytes.Contains(program, []byte("otlptracegrpc")) {
+		if canTrace(path) {
 			return path
 		}
 	}
 	t.Skipf("no containerd here can trace: %s is built without OpenTelemetry, and .cache has none (make e2e builds one)", first)
 	return ""
+}
+
+// Traces says whether this one can.
+func (r *Runtime) Traces() bool { return canTrace(r.argv[0]) }
+
+// canTrace says whether a program has the exporter that containerd traces by.
+func canTrace(path string) bool {
+	program, err := os.ReadFile(path)
+	return err == nil && bytes.Contains(program, []byte("otlptracegrpc"))
 }
 
 // TracingTo is the environment of a containerd that traces to a collector in the

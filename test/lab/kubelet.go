@@ -55,8 +55,8 @@ resolvConf: ""
 
 // Kubelet starts a kubelet on the socket at endpoint: containerd's own, or one
 // that leads to it. It ends with the test, before what was started before it:
-// a relay waits for its clients.
-func (r *Runtime) Kubelet(endpoint string) *Kubelet {
+// a relay waits for its clients. more are lines for its configuration.
+func (r *Runtime) Kubelet(endpoint string, more ...string) *Kubelet {
 	t := r.Lab.t
 	t.Helper()
 	program := os.Getenv("KUBELET")
@@ -65,7 +65,8 @@ func (r *Runtime) Kubelet(endpoint string) *Kubelet {
 	}
 	k := &Kubelet{lab: r.Lab, cri: dialCRI(t, r.Socket)}
 	dir := r.Path("kubelet")
-	conf := strings.NewReplacer("ENDPOINT", endpoint, "DIR", dir, "CGROUP", r.CgroupParent).Replace(kubeletConf)
+	conf := strings.NewReplacer("ENDPOINT", endpoint, "DIR", dir, "CGROUP", r.CgroupParent).Replace(kubeletConf) +
+		strings.Join(more, "\n")
 	k.argv = []string{
 		"unshare", "--mount", "--", "sh", "-ec", k.cover(dir) + `exec "$@"`, "sh",
 		program, "--config", r.Write("kubelet/config.yaml", conf), "--root-dir", dir + "/root",
