@@ -122,18 +122,20 @@ func TestFakesNesting(t *testing.T) {
 	if binary == "" {
 		t.Skip("socat attaches to nothing")
 	}
-	always, ifCallerDid, never := sdk.AlwaysSample(), sdk.ParentBased(sdk.AlwaysSample()), sdk.NeverSample()
-	unsampled := strings.Replace(podTraces, "PodSandboxStatus ->", "PodSandboxStatus (under a span that nobody has) ->", 1)
+	always, never, asCaller := sdk.AlwaysSample(), sdk.NeverSample(), sdk.ParentBased(sdk.AlwaysSample())
+	unsampledStart := strings.Replace(podStart, "PodSandboxStatus ->", "PodSandboxStatus (under a span that nobody has) ->", 1)
+	beside := "    runtime: %s\n"
 	for name, c := range map[string]struct {
 		kubelet, runtime sdk.Sampler
 		want             string
 	}{
-		"neither":           {nil, nil, podTraces},
-		"runtime":           {nil, ifCallerDid, podTraces + runtimeTraces},
-		"kubelet":           {always, nil, podTracesNative + kubeletTraces("")},
-		"both":              {always, ifCallerDid, podTracesNative + kubeletTraces("    runtime: %s\n")},
-		"kubelet unsampled": {never, nil, unsampled},
-		"both unsampled":    {never, ifCallerDid, unsampled},
+		"neither":           {nil, nil, podStart + podStop},
+		"runtime":           {nil, asCaller, podStart + podStop + runtimeAlone},
+		"kubelet":           {always, nil, podStartNative + podStopNative + drawSyncs(syncs, "")},
+		"both":              {always, asCaller, podStartNative + podStopNative + drawSyncs(syncs, beside)},
+		"kubelet unsampled": {never, nil, unsampledStart + podStop},
+		"both unsampled":    {never, asCaller, unsampledStart + podStop},
+		"kubelet in part":   {sdk.ParentBased(roundsOf("syncTerminatingPod")), asCaller, unsampledStart + podStopNative + drawSyncs(syncs[2:], beside)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := newTracedNode(t, c.kubelet, c.runtime)
@@ -150,8 +152,20 @@ func TestFakesNesting(t *testing.T) {
 	}
 }
 
-// podTraces are those of a pod whose calls nobody has sampled.
-const podTraces = `grpc-tap: NodeStageVolume
+// roundsOf samples the kubelet's rounds of one name.
+type roundsOf string
+
+func (name roundsOf) ShouldSample(p sdk.SamplingParameters) sdk.SamplingResult {
+	if p.Name == string(name) {
+		return sdk.AlwaysSample().ShouldSample(p)
+	}
+	return sdk.NeverSample().ShouldSample(p)
+}
+
+func (name roundsOf) Description() string { return "rounds of " + string(name) }
+
+// podStart and podStop are what is told of a pod whose calls nobody has sampled.
+const podStart = `grpc-tap: NodeStageVolume
 grpc-tap: pod start shop/web started, 9 calls, 1 failed -> NodeStageVolume
   grpc-tap: NodePublishVolume INTERNAL
   grpc-tap: pod start shop/web failing ERROR
@@ -163,7 +177,9 @@ grpc-tap: pod start shop/web started, 9 calls, 1 failed -> NodeStageVolume
   grpc-tap: CreateContainer
   grpc-tap: StartContainer
 grpc-tap: PodSandboxStatus -> pod start shop/web
-grpc-tap: pod stop shop/web stopped, 6 calls, 0 failed -> pod start shop/web
+`
+
+const podStop = `grpc-tap: pod stop shop/web stopped, 6 calls, 0 failed -> pod start shop/web
   grpc-tap: StopContainer -> pod start shop/web
   grpc-tap: StopPodSandbox -> pod start shop/web
   grpc-tap: NodeUnpublishVolume -> pod start shop/web
@@ -172,8 +188,43 @@ grpc-tap: pod stop shop/web stopped, 6 calls, 0 failed -> pod start shop/web
   grpc-tap: RemovePodSandbox -> pod start shop/web
 `
 
-// runtimeTraces are a runtime's own where the kubelet has none.
-const runtimeTraces = `runtime: RunPodSandbox
+// podStartNative and podStopNative are the same where the kubelet has sampled its
+// calls, which are all of CRI's. The roots link to the first of each round.
+const podStartNative = `grpc-tap: NodeStageVolume
+grpc-tap: pod start shop/web started, 9 calls, 1 failed -> CreateContainer, NodeStageVolume, RunPodSandbox
+  grpc-tap: NodePublishVolume INTERNAL
+  grpc-tap: pod start shop/web failing ERROR
+  grpc-tap: NodePublishVolume
+`
+
+const podStopNative = `grpc-tap: pod stop shop/web stopped, 6 calls, 0 failed -> StopContainer, pod start shop/web
+  grpc-tap: NodeUnpublishVolume -> pod start shop/web
+  grpc-tap: NodeUnstageVolume -> pod start shop/web
+`
+
+// syncs are the kubelet's rounds, with their calls.
+var syncs = [][]string{
+	{"syncPod", "RunPodSandbox", "PodSandboxStatus", "PullImage", "CreateContainer", "StartContainer"},
+	{"syncPod", "CreateContainer", "StartContainer"},
+	{"syncTerminatingPod", "StopContainer", "StopPodSandbox", "RemoveContainer", "RemovePodSandbox"},
+}
+
+// drawSyncs is what is told of them: of each call by the kubelet, below that
+// by us, and beside us by the runtime if it has a line.
+func drawSyncs(syncs [][]string, runtime string) string {
+	var b strings.Builder
+	for _, round := range syncs {
+		fmt.Fprintf(&b, "kubelet: %s\n", round[0])
+		for _, method := range round[1:] {
+			fmt.Fprintf(&b, "  kubelet: %[1]s\n    grpc-tap: %[1]s -> pod start shop/web\n", method)
+			b.WriteString(strings.ReplaceAll(runtime, "%s", method))
+		}
+	}
+	return b.String()
+}
+
+// runtimeAlone is what a runtime tells of calls that it does not know to be traced.
+const runtimeAlone = `runtime: RunPodSandbox
 runtime: PodSandboxStatus
 runtime: PullImage
 runtime: CreateContainer
@@ -185,32 +236,3 @@ runtime: StopPodSandbox
 runtime: RemoveContainer
 runtime: RemovePodSandbox
 `
-
-// podTracesNative are those of a pod whose CRI calls the kubelet has sampled. Its
-// root links to the first call of each of the kubelet's rounds.
-const podTracesNative = `grpc-tap: NodeStageVolume
-grpc-tap: pod start shop/web started, 9 calls, 1 failed -> CreateContainer, NodeStageVolume, RunPodSandbox
-  grpc-tap: NodePublishVolume INTERNAL
-  grpc-tap: pod start shop/web failing ERROR
-  grpc-tap: NodePublishVolume
-grpc-tap: pod stop shop/web stopped, 6 calls, 0 failed -> StopContainer, pod start shop/web
-  grpc-tap: NodeUnpublishVolume -> pod start shop/web
-  grpc-tap: NodeUnstageVolume -> pod start shop/web
-`
-
-// kubeletTraces are the kubelet's own, with the runtime's line for each call.
-func kubeletTraces(runtime string) string {
-	var b strings.Builder
-	for _, round := range [][]string{
-		{"syncPod", "RunPodSandbox", "PodSandboxStatus", "PullImage", "CreateContainer", "StartContainer"},
-		{"syncPod", "CreateContainer", "StartContainer"},
-		{"syncTerminatingPod", "StopContainer", "StopPodSandbox", "RemoveContainer", "RemovePodSandbox"},
-	} {
-		fmt.Fprintf(&b, "kubelet: %s\n", round[0])
-		for _, method := range round[1:] {
-			fmt.Fprintf(&b, "  kubelet: %[1]s\n    grpc-tap: %[1]s -> pod start shop/web\n", method)
-			b.WriteString(strings.ReplaceAll(runtime, "%s", method))
-		}
-	}
-	return b.String()
-}

@@ -17,10 +17,10 @@ func TestFakesSamplers(t *testing.T) {
 	}
 	always, never := sdk.AlwaysSample(), sdk.NeverSample()
 	// Of an unsampled kubelet: what is its pod's, and what failed.
-	asRoots := strings.Replace(podTraces, "grpc-tap: PodSandboxStatus -> pod start shop/web\n", "", 1) +
+	asRoots := strings.Replace(podStart, "grpc-tap: PodSandboxStatus -> pod start shop/web\n", "", 1) + podStop +
 		"grpc-tap: ContainerStatus NOT_FOUND (under a span that nobody has)\n"
 	// Of a kubelet that has sampled: its calls, and no pod's.
-	callersOnly := strings.ReplaceAll(kubeletTraces(""), "pod start shop/web", "a span that nobody has") +
+	callersOnly := strings.ReplaceAll(drawSyncs(syncs, ""), "pod start shop/web", "a span that nobody has") +
 		"kubelet: syncPod\n  kubelet: ContainerStatus NOT_FOUND\n    grpc-tap: ContainerStatus NOT_FOUND\n"
 	for name, c := range map[string]struct {
 		kubelet      sdk.Sampler
