@@ -165,6 +165,14 @@ func TestPlaybook(t *testing.T) {
 			tick 31 | pod start shop/web gave up 0-30 2 calls 2 failed; pod start shop/web failing NodePublishVolume x1
 			tick 60 | pod stop shop/web stopped 30-32 2 calls
 			99 +1 NodePublishVolume web v1     | start.1`,
+		"it gives up: two sockets, whose calls are placed in no order": `
+			0  +1 NodePublishVolume web v1     | start
+			1  +1 RunPodSandbox    web s1      | start
+			2  +1 PullImage        web nginx UNKNOWN | start
+			30 +1 NodeUnpublishVolume web v1   | stop
+			29 +1 StopPodSandbox   web s1      | stop
+			31 +1 RemovePodSandbox web s1      | stop
+			tick 60 | pod start shop/web gave up 0-30 3 calls 1 failed; pod stop shop/web stopped 29-32 3 calls; pod start shop/web failing PullImage x1`,
 		"it gives up: its sandbox is removed": `
 			0  +1 RunPodSandbox    web s1      | start
 			1  +1 CreateContainer  web app@c1 UNKNOWN | start

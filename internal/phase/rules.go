@@ -160,16 +160,17 @@ func (t *Tracker) learn(p *pod, r *call.Record, s *step) {
 	}
 }
 
-// sandboxGone: with the last one the epoch is over, unless the pod still tries.
+// sandboxGone: with the last one the epoch is over, unless the pod still tries. It
+// may be over before: the volumes' socket is another.
 func (t *Tracker) sandboxGone(p *pod, r *call.Record) {
-	if p.Gone || t.ofEarlier(p, r) {
+	if t.ofEarlier(p, r) {
 		return
 	}
 	if p.sandboxes[r.SandboxID] {
 		p.sandboxes[r.SandboxID] = false
 	}
 	switch {
-	case p.others(""):
+	case p.Gone, p.others(""):
 	case p.trying():
 		p.torn = r.End()
 	default:
