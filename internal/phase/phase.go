@@ -15,6 +15,7 @@ type phase struct {
 
 	last    time.Time // when a call of it ended or ran; zero: not since we came
 	runs    time.Time // the end of its latest StartContainer
+	gaveUp  time.Time // when its pod's stop began, though none had ended yet
 	final   bool      // it has a call that no pod survives
 	runtime bool      // it has a call to the runtime
 	done    []done
@@ -138,6 +139,8 @@ func (ph *phase) over(now time.Time, deaf bool) (how call.Outcome, end time.Time
 	silent := now.Sub(ph.last) >= quiet
 	limit := ph.Begin.Add(maxAge)
 	switch soFar := ph.soFar(); {
+	case !ph.gaveUp.IsZero():
+		return soFar, ph.endOr(ph.last), now.Sub(ph.gaveUp) >= quiet
 	case silent && len(ph.failing) == 0 && soFar != call.Unfinished:
 		return soFar, ph.endOr(ph.last), true
 	case silent && len(ph.failing) == 0 && ph.Kind == call.PodStart && !ph.runtime && deaf:
@@ -158,6 +161,8 @@ func (ph *phase) soFar() call.Outcome {
 	switch {
 	case ph.Kind == call.PodStart && !ph.runs.IsZero():
 		return call.Started
+	case !ph.gaveUp.IsZero():
+		return call.GaveUp
 	case ph.Kind == call.ContainerRestart && !ph.runs.IsZero():
 		return call.Restarted
 	case ph.Kind == call.PodStop && ph.final && ph.pod.isDown():
@@ -166,10 +171,14 @@ func (ph *phase) soFar() call.Outcome {
 	return call.Unfinished
 }
 
-// endOr is when the last container of ph has started or, where none did, at.
+// endOr is when the last container of ph has started or, where none did, when it
+// gave up, or at.
 func (ph *phase) endOr(at time.Time) time.Time {
-	if !ph.runs.IsZero() {
+	switch {
+	case !ph.runs.IsZero():
 		return ph.runs
+	case !ph.gaveUp.IsZero():
+		return ph.gaveUp
 	}
 	return at
 }

@@ -162,7 +162,8 @@ func TestPlaybook(t *testing.T) {
 			9  +1 NodePublishVolume web v1 INTERNAL | start
 			30 +1 NodeUnpublishVolume web v1   | stop
 			31 +1 NodeUnstageVolume web v1     | stop
-			tick 31 | pod start shop/web gave up 0-30 2 calls 2 failed; pod start shop/web failing NodePublishVolume x1
+			tick 49 | pod start shop/web failing NodePublishVolume x1
+			tick 50 | pod start shop/web gave up 0-30 2 calls 2 failed
 			tick 60 | pod stop shop/web stopped 30-32 2 calls
 			99 +1 NodePublishVolume web v1     | start.1`,
 		"it gives up: two sockets, whose calls are placed in no order": `
@@ -173,6 +174,27 @@ func TestPlaybook(t *testing.T) {
 			29 +1 StopPodSandbox   web s1      | stop
 			31 +1 RemovePodSandbox web s1      | stop
 			tick 60 | pod start shop/web gave up 0-30 3 calls 1 failed; pod stop shop/web stopped 29-32 3 calls; pod start shop/web failing PullImage x1`,
+		"its volume's socket is ahead of the runtime's": `
+			0  +1 NodePublishVolume web v1     | start
+			5  +1 NodeUnpublishVolume web v1   | stop
+			1  +1 RunPodSandbox    web s1      | start
+			2  +1 CreateContainer  web app@c1  | start
+			tick 8 |
+			3  +1 StartContainer   web app@c1  | start
+			3  +1 CreateContainer  web log@c2  | start
+			4  +1 StartContainer   web log@c2  | start
+			4  +0.5 StopContainer  web app@c1  | stop
+			tick 9 |
+			5  +0 StopPodSandbox   web s1      | stop
+			tick 60 | pod start shop/web started 0-5 6 calls; pod stop shop/web stopped 4-6 3 calls
+			99 +1 RunPodSandbox    web s2      | start.1`,
+		"another tap while it is not sure that it gave up": `
+			0  +1 NodePublishVolume web v1     | start
+			30 +1 NodeUnpublishVolume web v1   | stop
+			restart
+			tick 49 |
+			tick 50 | pod start shop/web gave up 0-30 0 calls
+			tick 80 | pod stop shop/web stopped 30-49 0 calls`,
 		"it gives up: its sandbox is removed": `
 			0  +1 RunPodSandbox    web s1      | start
 			1  +1 CreateContainer  web app@c1 UNKNOWN | start

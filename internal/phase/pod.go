@@ -98,6 +98,8 @@ func (t *Tracker) remember(ep *epoch) *pod {
 		if ep.Told {
 			p.start.told, p.start.End = true, ep.Started
 			delete(t.open, p.start)
+		} else if ep.Gone {
+			p.start.gaveUp = ep.Stopping
 		}
 	}
 	if !ep.Stopping.IsZero() {

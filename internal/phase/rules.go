@@ -57,8 +57,10 @@ func (t *Tracker) starting(p *pod, r *call.Record, s *step) *phase {
 
 // stopping is the phase of a call that stops things. While nothing has started, a
 // sandbox may be torn down to be made anew, and containers with it: that is part
-// of the start. What no pod survives ends the start. What is left of an earlier
-// sandbox or container is tidied away at any time.
+// of the start. What no pod survives ends the start, but a volume's call only in
+// a while: it is on another socket, and the one that starts a container may be
+// placed after it. What is left of an earlier sandbox or container is tidied away
+// at any time.
 func (t *Tracker) stopping(p *pod, r *call.Record, s *step) *phase {
 	if t.ofEarlier(p, r) {
 		return nil
@@ -68,14 +70,16 @@ func (t *Tracker) stopping(p *pod, r *call.Record, s *step) *phase {
 		if !s.csi && (s.method != "RemovePodSandbox" || p.others(r.SandboxID)) {
 			return t.within(p.start, r)
 		}
-		t.tell(p.start, call.GaveUp, r.Start)
+		p.start.gaveUp = r.Start
+		p.Gone, p.goneAt = true, r.Start
+		t.epochs.change(p.epoch)
 	}
 	sandbox := s.final && !s.csi
 	if sandbox && !p.sandboxes[r.SandboxID] && p.others(r.SandboxID) {
 		return nil
 	}
-	if s.final && p.start.open() {
-		t.tell(p.start, call.Started, p.start.runs)
+	if sandbox && p.start.open() {
+		t.tell(p.start, p.start.soFar(), p.start.endOr(r.Start))
 	}
 	switch {
 	case p.turn.open(), p.turn != nil && p.Gone:
@@ -90,7 +94,9 @@ func (t *Tracker) stopping(p *pod, r *call.Record, s *step) *phase {
 }
 
 // trying: the pod starts, and none of its containers has.
-func (p *pod) trying() bool { return p.start.open() && p.start.runs.IsZero() }
+func (p *pod) trying() bool {
+	return p.start.open() && p.start.runs.IsZero() && p.start.gaveUp.IsZero()
+}
 
 // ofEarlier: r is about a sandbox or container of an epoch that is over.
 func (t *Tracker) ofEarlier(p *pod, r *call.Record) bool {

@@ -110,9 +110,9 @@ func (n *tracedNode) live() {
 		_, err = n.kubelet.Runtime.StartContainer(ctx, &cri.StartContainerRequest{ContainerId: made.GetContainerId()})
 		return err
 	})
-	// A kubelet takes longer than that to stop a pod: what of its start was on the
-	// other socket has been told by then.
-	n.tap.Wait("the second container's start", func(r Record) bool { return r.Method == "StartContainer" && r.Container.Name == "sidecar" })
+	// The two sockets are read each for itself, and no pod lives for milliseconds.
+	n.tap.Wait("the volume", func(r Record) bool { return r.Method == "NodePublishVolume" && r.Code == "OK" })
+	n.tap.Wait("the second container", func(r Record) bool { return r.Method == "StartContainer" && r.Container.Name == "sidecar" })
 	n.round("syncTerminatingPod", func(ctx context.Context) error { return n.kubelet.StopPod(ctx, pod) })
 }
 
