@@ -88,14 +88,14 @@ func (n *tracedNode) end() forest {
 	return n.Forest()
 }
 
-// live takes a pod through its life: a volume that mounts at the second try, a
+// live takes a pod through its life: an inline volume that mounts at the second try, a
 // second container in a later round, and its end.
 func (n *tracedNode) live() {
 	n.driver.On(csi.Node_NodePublishVolume_FullMethodName, fakecri.Fail(codes.Internal, "not yet").Times(1))
 	var pod *fakecri.RunningPod
 	n.round("syncPod", func(ctx context.Context) (err error) {
 		pod, err = n.kubelet.StartPod(ctx, fakecri.Pod{
-			Namespace: "shop", Name: "web", Volumes: []fakecri.Volume{{Driver: n.driver.Name, Handle: "vol-1", PV: "pv-1"}},
+			Namespace: "shop", Name: "web", Volumes: []fakecri.Volume{{Driver: n.driver.Name, Handle: "vol-1", PV: "pv-1", Ephemeral: true}},
 		})
 		return err
 	})
@@ -165,8 +165,7 @@ func (name roundsOf) ShouldSample(p sdk.SamplingParameters) sdk.SamplingResult {
 func (name roundsOf) Description() string { return "rounds of " + string(name) }
 
 // podStart and podStop are what is told of a pod whose calls nobody has sampled.
-const podStart = `grpc-tap: NodeStageVolume
-grpc-tap: pod start shop/web started, 9 calls, 1 failed -> NodeStageVolume
+const podStart = `grpc-tap: pod start shop/web started, 8 calls, 1 failed
   grpc-tap: NodePublishVolume INTERNAL
   grpc-tap: pod start shop/web failing ERROR
   grpc-tap: NodePublishVolume
@@ -179,27 +178,24 @@ grpc-tap: pod start shop/web started, 9 calls, 1 failed -> NodeStageVolume
 grpc-tap: PodSandboxStatus -> pod start shop/web
 `
 
-const podStop = `grpc-tap: pod stop shop/web stopped, 6 calls, 0 failed -> pod start shop/web
+const podStop = `grpc-tap: pod stop shop/web stopped, 5 calls, 0 failed -> pod start shop/web
   grpc-tap: StopContainer -> pod start shop/web
   grpc-tap: StopPodSandbox -> pod start shop/web
   grpc-tap: NodeUnpublishVolume -> pod start shop/web
-  grpc-tap: NodeUnstageVolume -> pod start shop/web
   grpc-tap: RemoveContainer -> pod start shop/web
   grpc-tap: RemovePodSandbox -> pod start shop/web
 `
 
 // podStartNative and podStopNative are the same where the kubelet has sampled its
 // calls, which are all of CRI's. The roots link to the first of each round.
-const podStartNative = `grpc-tap: NodeStageVolume
-grpc-tap: pod start shop/web started, 9 calls, 1 failed -> CreateContainer, NodeStageVolume, RunPodSandbox
+const podStartNative = `grpc-tap: pod start shop/web started, 8 calls, 1 failed -> CreateContainer, RunPodSandbox
   grpc-tap: NodePublishVolume INTERNAL
   grpc-tap: pod start shop/web failing ERROR
   grpc-tap: NodePublishVolume
 `
 
-const podStopNative = `grpc-tap: pod stop shop/web stopped, 6 calls, 0 failed -> StopContainer, pod start shop/web
+const podStopNative = `grpc-tap: pod stop shop/web stopped, 5 calls, 0 failed -> StopContainer, pod start shop/web
   grpc-tap: NodeUnpublishVolume -> pod start shop/web
-  grpc-tap: NodeUnstageVolume -> pod start shop/web
 `
 
 // syncs are the kubelet's rounds, with their calls.
