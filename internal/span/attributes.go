@@ -23,6 +23,7 @@ const (
 	exitCodeKey        = attribute.Key("grpc_tap.exec.exit_code")
 	detailsKey         = attribute.Key("grpc_tap.error.details")
 	subjectKey         = attribute.Key("grpc_tap.subject")
+	sandboxIDKey       = attribute.Key("grpc_tap.sandbox.id")
 )
 
 // connectionLost is error.type of a call whose connection ended first. No
@@ -63,6 +64,7 @@ func (a *attributes) addAll(r *call.Record) {
 	a.pod(r.Pod)
 	a.known(semconv.K8SContainerNameKey, r.Container.Name)
 	a.known(semconv.ContainerIDKey, r.Container.ID)
+	a.known(sandboxIDKey, r.SandboxID)
 	a.image(r.Image)
 	a.known(semconv.ContainerCSIPluginNameKey, r.Volume.Driver)
 	a.known(semconv.ContainerCSIVolumeIDKey, r.Volume.ID)

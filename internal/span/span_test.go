@@ -58,6 +58,7 @@ func TestEveryField(t *testing.T) {
 	r.Request, r.Response = json.RawMessage(`{"a":"1"}`), json.RawMessage(`{}`)
 	r.RequestBytes, r.ResponseBytes, r.Truncated = 120, 45, true
 	r.ExitCode = new(int32)
+	r.SandboxID = "5a9db0"
 	r.Details, r.Subject = []byte(`[{"@type":"google.rpc.RetryInfo"}]`), "GPU-1"
 
 	s := one(t, r)
@@ -75,6 +76,7 @@ func TestEveryField(t *testing.T) {
 		"grpc_tap.caller.pid": int64(812), "grpc_tap.caller.exe": "/usr/bin/kubelet",
 		"grpc_tap.state": "done", "grpc_tap.truncated": true, "grpc_tap.exec.exit_code": int64(0),
 		"grpc_tap.error.details": `[{"@type":"google.rpc.RetryInfo"}]`, "grpc_tap.subject": "GPU-1",
+		"grpc_tap.sandbox.id": "5a9db0",
 	})
 	if s.Name != "runtime.v1.RuntimeService/CreateContainer" || s.Kind != tracepb.Span_SPAN_KIND_CLIENT {
 		t.Errorf("name %q, kind %v", s.Name, s.Kind)
