@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -64,17 +65,18 @@ func everyCall(t *testing.T, h *hutch, args []string) map[string][]byte {
 				must(t, err)
 				return wire
 			}
-			answers.next = answer{response: make(m.Output()), stream: m.IsStreamingServer(), header: secretMetadata(secretWord)}
+			next := &answer{response: make(m.Output()), stream: m.IsStreamingServer(), header: secretMetadata(secretWord)}
 			if fail {
-				answers.next.err = canaryFailure(t, h, list)
+				next.err = canaryFailure(t, h, list)
 			}
+			answers.next.Store(next)
 			ctx := metadata.NewOutgoingContext(t.Context(), secretMetadata(secretWord))
 			callOnce(ctx, client, "/"+string(m.Parent().FullName())+"/"+string(m.Name()), make(m.Input()), m.IsStreamingClient())
 			calls++
 		}
 	}
 	// A service that nobody knows, and connections that are not gRPC.
-	answers.next = answer{response: []byte("\x0a\x0c" + secretWord())}
+	answers.next.Store(&answer{response: []byte("\x0a\x0c" + secretWord())})
 	callOnce(t.Context(), client, "/acme.v1.Vault/Open", []byte("\x0a\x0c"+secretWord()), false)
 	must(t, client.Close())
 	for _, hello := range []string{"GET /" + secretWord() + " HTTP/1.1\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00" + secretWord() + secretWord()} {
@@ -182,11 +184,14 @@ type answer struct {
 	err      error
 }
 
-// answers is a server of any method.
-type answers struct{ next answer }
+// answers is a server of any method. The tap asks it too.
+type answers struct{ next atomic.Pointer[answer] }
 
 func (a *answers) serve(_ any, s grpc.ServerStream) error {
-	one := a.next
+	one := a.next.Load()
+	if one == nil {
+		one = &answer{}
+	}
 	for {
 		var b []byte
 		if err := s.RecvMsg(&b); errors.Is(err, io.EOF) {

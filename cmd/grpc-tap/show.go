@@ -115,6 +115,9 @@ func (s *showFlags) open(ctx context.Context, stop func(), stdout, stderr io.Wri
 	o.phases = newPhases(o.spans, s.keeps(), s.remember, o.log)
 	o.pods = identity.New()
 	o.records = tap.NewOut(o.pods, o.phases, o.sinks...)
+	if o.spans != nil {
+		o.records.Sample = o.spans.Sample
+	}
 	return o, nil
 }
 

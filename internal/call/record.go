@@ -83,6 +83,9 @@ type Record struct {
 	// span of a caller.
 	PodParent bool `json:"-"`
 
+	// Sampled: its span is exported.
+	Sampled bool `json:"-"`
+
 	Connection uint64 `json:"connection"`
 	Stream     uint32 `json:"stream"`
 }

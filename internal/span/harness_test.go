@@ -135,7 +135,12 @@ func one(t *testing.T, r *call.Record) *tracepb.Span {
 	return k.spans[0]
 }
 
-func record(e *Exporter, r *call.Record) { e.Records([]*call.Record{r}) }
+func record(e *Exporter, records ...*call.Record) {
+	for _, r := range records {
+		r.Sampled = e.Sample(r)
+	}
+	e.Records(records)
+}
 
 func version() *call.Record {
 	return &call.Record{

@@ -41,7 +41,7 @@ func exported(t *testing.T, o Options, records []*call.Record, phases []*call.Ph
 	k := &kept{}
 	o.client = k
 	e := newExporter(t, o)
-	e.Records(records)
+	record(e, records...)
 	e.Phases(phases, failing)
 	shutdown(t, e)
 	if n := e.Stats().Exported; n != uint64(len(k.spans)) {

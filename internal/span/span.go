@@ -107,14 +107,17 @@ func New(ctx context.Context, o Options) (*Exporter, error) {
 	return e, nil
 }
 
-// Records queues a span for each. It never waits for the collector; without room
+// Sample says whether a call's span is to be exported, by the standard variables.
+func (e *Exporter) Sample(r *call.Record) bool { return sampled(e.sampler, r) }
+
+// Records queues a span for each that is sampled. It never waits for the collector; without room
 // a record is dropped and counted. A call that still runs has no span yet.
 func (e *Exporter) Records(all []*call.Record) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, r := range all {
 		if r.State != call.Running {
-			e.queue(sampled(e.sampler, r), func() *tracepb.Span { return spanOf(r, e.limits) })
+			e.queue(r.Sampled, func() *tracepb.Span { return spanOf(r, e.limits) })
 		}
 	}
 	e.wake()

@@ -42,6 +42,9 @@ type Out struct {
 	pods   *identity.Map
 	phases Phases // nil: each call is a trace of its own
 	sinks  []*Queue
+	// Sample says whether a record's span is to be exported. Nil: none is. It is set
+	// before the first record comes.
+	Sample func(*call.Record) bool
 	// Stranger is called when a record is held back, and must not wait. It may be nil,
 	// and is set before the first record comes.
 	Stranger func()
@@ -120,6 +123,7 @@ func (o *Out) place(h *held) {
 // give hands a record to the sinks: it is not changed any more.
 func (o *Out) give(h *held) {
 	o.place(h)
+	h.Sampled = o.Sample != nil && o.Sample(h.Record)
 	for _, q := range o.sinks {
 		q.put(h.Record)
 	}
