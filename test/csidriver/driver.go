@@ -7,6 +7,7 @@
 //     made with the options of the capability's mount_flags and the context's mountOptions (the keys of csi-driver-nfs).
 //   - A mount that fails is INTERNAL, in the words of k8s.io/mount-utils. One that hangs goes on when its call's deadline
 //     has passed, and as long as it does, a retry is ABORTED.
+//   - A volume whose context says so (fault.go) cannot be mounted the first few times.
 //   - Stop ends the mounts that still run, by pid. What is mounted stays mounted: pods use it.
 //   - It imports nothing of internal/, so that it can be the oracle for what is there.
 package csidriver
@@ -59,6 +60,7 @@ type Driver struct {
 	registered []*grpc.Server         // of Register
 	volumes    map[string]*csi.Volume // those that this process has created
 	busy       map[string]bool        // paths that are being mounted or unmounted
+	faults     map[string]int         // mounts that were made to fail
 }
 
 // New makes a driver, to be served by Start.
@@ -78,7 +80,7 @@ func New(c Config) (*Driver, error) {
 		}
 	}
 	// A driver runs in a container, without systemd: mounts are its children.
-	d := &Driver{Config: c, mounter: mount.NewWithoutSystemd(""), volumes: map[string]*csi.Volume{}, busy: map[string]bool{}}
+	d := &Driver{Config: c, mounter: mount.NewWithoutSystemd(""), volumes: map[string]*csi.Volume{}, busy: map[string]bool{}, faults: map[string]int{}}
 	d.grpc = grpc.NewServer(grpc.UnaryInterceptor(d.log), grpc.WaitForHandlers(true))
 	csi.RegisterIdentityServer(d.grpc, &identityService{Driver: d})
 	csi.RegisterControllerServer(d.grpc, &controllerService{Driver: d})

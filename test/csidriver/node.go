@@ -36,6 +36,9 @@ func (s *nodeService) NodeStageVolume(_ context.Context, req *csi.NodeStageVolum
 		return nil, err
 	}
 	from, err := s.source(id, req.GetVolumeContext(), req.GetVolumeCapability())
+	if err == nil {
+		from, err = s.fault(from, id, keyFailStage, req.GetVolumeContext())
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -76,6 +79,10 @@ func (s *nodeService) publish(req *csi.NodePublishVolumeRequest) error {
 		}
 	} else if mounted, err := s.mounter.IsMountPoint(staged); err != nil || !mounted {
 		return status.Errorf(codes.FailedPrecondition, "volume %s is not staged at %s", id, staged)
+	}
+	from, err := s.fault(from, id, keyFailPublish, req.GetVolumeContext())
+	if err != nil {
+		return err
 	}
 	if req.GetReadonly() {
 		from.options = append(from.options, "ro")

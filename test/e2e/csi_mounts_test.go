@@ -10,6 +10,8 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"github.com/grpc-tap/grpc-tap/test/csidriver"
@@ -134,5 +136,24 @@ func TestCSIRegistration(t *testing.T) {
 	}
 	if err := d.Stop(10 * time.Second); err != nil || !absent(d.Socket) || !absent(d.Registration) {
 		t.Errorf("after SIGTERM: %v, or its sockets are still there", err)
+	}
+}
+
+// TestCSIMountFailsAtFirst is of the driver alone: a volume fails as often as its
+// context says, and then is mounted.
+func TestCSIMountFailsAtFirst(t *testing.T) {
+	d := newCSIDriver(t)
+	v := d.volume("late", false, map[string]string{"failStage": "2", "failPublish": "1"})
+	mkdir(t, d.Path("root/volumes", v.id))
+	var got []codes.Code
+	for _, call := range []func(context.Context, grpc.ClientConnInterface) error{v.stage, v.stage, v.stage, v.publish, v.publish, v.publish} {
+		_, err := csiCall(t, d.Socket, time.Minute, call)
+		got = append(got, status.Code(err))
+	}
+	if want := []codes.Code{codes.Internal, codes.Internal, codes.OK, codes.Internal, codes.OK, codes.OK}; !slices.Equal(got, want) {
+		t.Errorf("%v, not %v", got, want)
+	}
+	if want := []string{v.staging, v.target}; !slices.Equal(d.Mounts(), want) {
+		t.Errorf("mounted: %q, not %q", d.Mounts(), want)
 	}
 }
