@@ -8,14 +8,15 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// Kubelet is a kubelet of no cluster: it runs static pods (pods.go) and speaks
-// to nobody but the runtime. No other client may have pods on the same one: the
-// kubelet ends those that it does not know.
+// Kubelet is a kubelet. It runs static pods (pods.go), and speaks to nobody but the
+// runtime unless it is a cluster's (Runtime.Node). No other client may have pods on
+// the same runtime: the kubelet ends those that it does not know.
 type Kubelet struct {
 	*Process
 
@@ -44,7 +45,6 @@ failSwapOn: false
 oomScoreAdj: 0
 evictionHard: {memory.available: 0%, nodefs.available: 0%, imagefs.available: 0%}
 imageGCHighThresholdPercent: 100
-registerNode: false
 enableServer: false
 healthzPort: 0
 authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
@@ -53,27 +53,38 @@ makeIPTablesUtilChains: false
 resolvConf: ""
 `
 
-// Kubelet starts a kubelet on the socket at endpoint: containerd's own, or one
-// that leads to it. It ends with the test, before what was started before it:
+// Kubelet starts a kubelet of no cluster on the socket at endpoint: containerd's own,
+// or one that leads to it. It ends with the test, before what was started before it:
 // a relay waits for its clients. more are lines for its configuration.
 func (r *Runtime) Kubelet(endpoint string, more ...string) *Kubelet {
-	t := r.Lab.t
-	t.Helper()
+	r.Lab.t.Helper()
 	program := os.Getenv("KUBELET")
 	if program == "" {
-		t.Fatal("KUBELET does not name the kubelet to run; run test/lab/kubelet.sh")
+		r.Lab.t.Fatal("KUBELET does not name the kubelet to run; run test/lab/kubelet.sh")
 	}
+	return r.kubelet(endpoint, kubeletConf+"registerNode: false\n"+strings.Join(more, "\n"), program)
+}
+
+// Node is Kubelet for one that runs the API server's pods too.
+func (r *Runtime) Node(a *APIServer, endpoint string) *Kubelet {
+	r.Lab.t.Helper()
+	program := append(kube(r.Lab.t, "kubelet"), "--kubeconfig", a.Kubeconfig, "--node-ip", nodeAddress)
+	return r.kubelet(endpoint, kubeletConf, program...)
+}
+
+func (r *Runtime) kubelet(endpoint, conf string, program ...string) *Kubelet {
+	t := r.Lab.t
+	t.Helper()
 	k := &Kubelet{lab: r.Lab, cri: dialCRI(t, r.Socket)}
-	dir := r.Path("kubelet")
-	conf := strings.NewReplacer("ENDPOINT", endpoint, "DIR", dir, "CGROUP", r.CgroupParent).Replace(kubeletConf) +
-		strings.Join(more, "\n")
-	k.argv = []string{
-		"unshare", "--mount", "--", "sh", "-ec", k.cover(dir) + `exec "$@"`, "sh",
-		program, "--config", r.Write("kubelet/config.yaml", conf), "--root-dir", dir + "/root",
+	dir := r.KubeletDir()
+	conf = strings.NewReplacer("ENDPOINT", endpoint, "DIR", dir, "CGROUP", r.CgroupParent).Replace(conf)
+	k.argv = append([]string{"unshare", "--mount", "--propagation=unchanged", "--", "sh", "-ec", k.cover(dir) + `exec "$@"`, "sh"}, program...)
+	k.argv = append(k.argv,
+		"--config", r.Write("kubelet/config.yaml", conf), "--root-dir", dir+"/root",
 		"--hostname-override", node, "--v=2",
 		// What cAdvisor in it dials beside, on a node the same path.
 		"--containerd", r.Socket,
-	}
+	)
 	if err := os.MkdirAll(dir+"/manifests", 0o755); err != nil {
 		t.Fatalf("lab: %v", err)
 	}
@@ -85,6 +96,28 @@ func (r *Runtime) Kubelet(endpoint string, more ...string) *Kubelet {
 		}
 	})
 	return k
+}
+
+// KubeletDir is the directory of the lab's kubelet, whose own is root in it. What the
+// kubelet mounts there the runtime sees and the drivers of volumes, and what these
+// mount the kubelet: it is shared by their mount namespaces.
+func (l *Lab) KubeletDir() string {
+	l.t.Helper()
+	dir := l.Path("kubelet")
+	if _, err := os.Stat(dir); err == nil {
+		return dir
+	}
+	err := os.Mkdir(dir, 0o755)
+	if err == nil {
+		err = unix.Mount(dir, dir, "", unix.MS_BIND, "")
+	}
+	if err == nil {
+		err = unix.Mount("", dir, "", unix.MS_SHARED, "")
+	}
+	if err != nil {
+		l.t.Fatalf("lab: share %s: %v", dir, err)
+	}
+	return dir
 }
 
 // wrong are the errors and the warnings in a log of klog's, of which there are
@@ -100,11 +133,12 @@ func (k *Kubelet) StartAgain() {
 // cover is a script that hides from a kubelet what it changes of its machine
 // whatever its configuration says: device-plugins and pki in /var/lib/kubelet,
 // /var/log/containers, and these kernel parameters, unless they are as it wants
-// them. It is for a mount namespace. That ends with the kubelet, and so do the
-// mounts that the kubelet makes; but the runtime does not see those, which is
-// why these pods can't have volumes that are mounts.
+// them. It is for a mount namespace, and the mounts are for that alone, also where
+// the machine shares its own with whoever comes.
 func (k *Kubelet) cover(dir string) (script string) {
-	bind := func(what, over string) { script += "mount --bind " + what + " " + over + "\n" }
+	bind := func(what, over string) {
+		script += "mount --make-private $(stat -c %m " + over + ")\nmount --bind " + what + " " + over + "\n"
+	}
 	for _, over := range []string{"/var/lib", "/var/log"} {
 		if err := os.MkdirAll(dir+over, 0o755); err != nil {
 			k.lab.t.Fatalf("lab: %v", err)

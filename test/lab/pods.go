@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"os"
@@ -9,45 +10,81 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// Pod is a static pod of one container.
+// Pod is a pod, static or an API server's, that runs until it is told to end.
 type Pod struct {
-	Name        string // of the manifest; the kubelet adds the node's
+	Name        string // of the manifest; of a static one the kubelet adds the node's
 	Image       string // empty: BusyboxImage
 	HostNetwork bool   // the lab's network namespace, and not one from CNI
+
+	Pull       bool     // the image is pulled, also if it is there
+	Init       []string // names of containers that run to their end, first
+	Containers []string // names; none: ContainerName alone
+	Volumes    []Volume
+}
+
+// Volume is a CSI volume of a pod, for all of its containers.
+type Volume struct {
+	Name   string
+	Claim  string // empty: it is written in the pod
+	Driver string // of a volume that is
 }
 
 // FullName is what the kubelet calls a static pod, in the namespace "default".
 func (p Pod) FullName() string { return p.Name + "-" + node }
 
-// ContainerName is the name of a static pod's container.
+// ContainerName is the name of a pod's container if it has but one.
 const ContainerName = "main"
 
-// manifest is the pod as the kubelet reads it: JSON will do for YAML.
-func (p Pod) manifest() ([]byte, error) {
-	if p.Image == "" {
-		p.Image = BusyboxImage
+// object is the pod as the kubelet reads it.
+func (p Pod) object() object {
+	var mounts, volumes, init, containers []any
+	for _, v := range p.Volumes {
+		source := object{"csi": object{"driver": v.Driver}}
+		if v.Claim != "" {
+			source = object{"persistentVolumeClaim": object{"claimName": v.Claim}}
+		}
+		source["name"] = v.Name
+		volumes = append(volumes, source)
+		mounts = append(mounts, object{"name": v.Name, "mountPath": "/volumes/" + v.Name})
 	}
-	type object = map[string]any
-	return json.Marshal(object{
+	container := func(name, script string) object {
+		c := object{"name": name, "image": cmp.Or(p.Image, BusyboxImage), "command": []string{"sh", "-c", script}, "volumeMounts": mounts}
+		if p.Pull {
+			c["imagePullPolicy"] = "Always"
+		}
+		return c
+	}
+	for _, name := range p.Init {
+		init = append(init, container(name, "true"))
+	}
+	for _, name := range p.Containers {
+		containers = append(containers, container(name, untilTold))
+	}
+	if len(p.Containers) == 0 {
+		containers = []any{container(ContainerName, untilTold)}
+	}
+	return object{
 		"apiVersion": "v1",
 		"kind":       "Pod",
 		"metadata":   object{"name": p.Name, "namespace": "default"},
 		"spec": object{
-			"hostNetwork":                   p.HostNetwork,
-			"terminationGracePeriodSeconds": 2,
-			"containers": []any{object{
-				"name": ContainerName, "image": p.Image,
-				"command": []string{"sh", "-c", "trap exit TERM; while :; do sleep 0.1; done"},
-			}},
+			"hostNetwork": p.HostNetwork, "terminationGracePeriodSeconds": 2,
+			"automountServiceAccountToken": false, "enableServiceLinks": false,
+			"initContainers": init, "containers": containers, "volumes": volumes,
 		},
-	})
+	}
 }
+
+// Mark is a file that each container leaves in each of its volumes.
+const Mark = "mark"
+
+const untilTold = "trap exit TERM; for v in /volumes/*; do touch $v/" + Mark + "; done 2>/dev/null; while :; do sleep 0.1; done"
 
 // Put gives the kubelet a static pod to run. The file appears whole: it may be
 // read at once.
 func (k *Kubelet) Put(p Pod) {
 	k.lab.t.Helper()
-	manifest, err := p.manifest()
+	manifest, err := json.Marshal(p.object()) // JSON will do for YAML
 	if err == nil {
 		err = os.Rename(k.lab.Write("kubelet/manifest", string(manifest)), k.manifestPath(p))
 	}
