@@ -2,7 +2,8 @@
 # make demo       a fake node behind grpc-tap, one scene
 # make test       everything that CI runs (as root: against a real containerd too)
 # make e2e        the long ones: critest against containerd 2.x and a real kubelet with
-#                 static pods, both directly and through grpc-tap
+#                 static pods, both directly and through grpc-tap; and a cluster of one
+#                 node, whose pods have CSI volumes
 # make bench      what it costs, beside direct, a plain relay, a grpc-go proxy and socat:
 #                 writes docs/benchmarks.md
 # make soak       attach and detach 1,000 times, kill the relay 300 times, restart
@@ -37,7 +38,7 @@ deps:
 lint:
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }
 	go vet ./...
-	go vet -tags critest,kubelet,long ./test/...
+	go vet -tags critest,kubelet,cluster,long ./test/...
 	$(TOOL) staticcheck ./...
 
 # All but the end-to-end tests, with the race detector.
@@ -54,6 +55,7 @@ real:
 e2e: deps
 	sh test/lab/critest.sh
 	sh test/lab/kubelet.sh
+	sh test/lab/cluster.sh
 
 bench: bin/grpc-tap
 	go run ./bench
