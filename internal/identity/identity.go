@@ -63,7 +63,7 @@ func New() *Map {
 // record, which may be of a call that still runs: first from the call's own facts,
 // then, where these are silent, from what was learned. It is learned from before:
 // what the caller calls its own pod, and of a call that succeeded what it made.
-// What it removed is forgotten after. What the record says already is kept where
+// What it removed is to be forgotten first, from then on. What the record says already is kept where
 // neither says anything.
 func (m *Map) Complete(r *call.Record, f schema.Facts) {
 	m.mu.Lock()
@@ -90,7 +90,7 @@ func (m *Map) Complete(r *call.Record, f schema.Facts) {
 	}
 	m.fill(r)
 	if ok {
-		m.forget(r, f)
+		m.retire(r, f)
 	}
 }
 
@@ -241,6 +241,8 @@ func (m *Map) fill(r *call.Record) {
 		fill(&r.Image, c.image)
 		fill(&r.SandboxID, c.sandboxID)
 		fillPod(&r.Pod, c.pod)
+	} else if _, ok := m.sandboxes.get(r.Container.ID); ok { // to containerd's own API a sandbox is a container
+		fill(&r.SandboxID, r.Container.ID)
 	}
 	if pod, ok := m.sandboxes.get(r.SandboxID); ok {
 		fillPod(&r.Pod, pod)
@@ -279,14 +281,15 @@ func fillPod(pod *call.Pod, by call.Pod) {
 	fill(&pod.UID, by.UID)
 }
 
-// forget drops what a call that succeeded has removed. The pod stays: its
-// volumes are unpublished after its sandbox is gone.
-func (m *Map) forget(r *call.Record, f schema.Facts) {
+// retire has what a call that succeeded has removed forgotten first. Not at once: the
+// kubelet and its cAdvisor go on to ask for it. The pod stays: its volumes are
+// unpublished after its sandbox is gone.
+func (m *Map) retire(r *call.Record, f schema.Facts) {
 	switch r.Method {
 	case "RemoveContainer":
-		m.containers.drop(f.ContainerID)
+		m.containers.retire(f.ContainerID)
 	case "RemovePodSandbox":
-		m.sandboxes.drop(f.SandboxID)
+		m.sandboxes.retire(f.SandboxID)
 	}
 }
 

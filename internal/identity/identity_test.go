@@ -73,11 +73,12 @@ func TestPlaybook(t *testing.T) {
 		"a stranger stays one": {[]step{{did("StartContainer"), schema.Facts{ContainerID: "c9"}}},
 			call.Record{Container: call.Container{ID: "c9"}, Server: containerd}},
 		"a removed container is told once more": {[]step{{did("RemoveContainer"), byID}}, app},
-		"and then forgotten": {[]step{{did("RemoveContainer"), byID}, {did("ContainerStatus", "NOT_FOUND"), byID}},
-			call.Record{Container: call.Container{ID: "c1"}, Server: containerd}},
+		"and when it is asked for after that": {[]step{{did("RemoveContainer"), byID}, {did("ContainerStatus", "NOT_FOUND"), byID}}, app},
+		"containerd's own API takes a sandbox for a container": {[]step{{did("Get"), schema.Facts{ContainerID: "s1"}}},
+			call.Record{Pod: web, Container: call.Container{ID: "s1"}, SandboxID: "s1", Server: containerd}},
 		"one that could not be removed is not": {[]step{{did("RemoveContainer", "UNKNOWN"), byID}, {did("StopContainer"), byID}}, app},
-		"a removed sandbox is forgotten": {[]step{{did("RemovePodSandbox"), schema.Facts{SandboxID: "s1"}}, {did("PodSandboxStatus", "NOT_FOUND"), schema.Facts{SandboxID: "s1"}}},
-			call.Record{SandboxID: "s1", Server: containerd}},
+		"a removed sandbox too": {[]step{{did("RemovePodSandbox"), schema.Facts{SandboxID: "s1"}}, {did("PodSandboxStatus", "NOT_FOUND"), schema.Facts{SandboxID: "s1"}}},
+			call.Record{Pod: web, SandboxID: "s1", Server: containerd}},
 		"a call that failed teaches nothing": {[]step{
 			{did("RunPodSandbox", "UNKNOWN"), podFacts(call.Pod{Name: "x", Namespace: "y", UID: "z"}, schema.Facts{SandboxID: "s2"})},
 			{did("StopPodSandbox"), schema.Facts{SandboxID: "s2"}}},
@@ -168,11 +169,15 @@ func TestRecent(t *testing.T) {
 	r.drop("a")
 	r.drop("a")
 	r.put("e", 4)
+	r.retire("e")
+	r.retire("z")
+	r.put("f", 5)
+	r.put("g", 6) // e goes, which is not wanted any more
 	got := []string{}
 	for e := r.order.Front(); e != nil; e = e.Next() {
 		got = append(got, fmt.Sprint(*e.Value.(*item[int])))
 	}
-	if want := "[{e 4} {d 3} {b 7}]"; fmt.Sprint(got) != want || len(r.entries) != 3 {
+	if want := "[{g 6} {f 5} {d 3}]"; fmt.Sprint(got) != want || len(r.entries) != 3 {
 		t.Errorf("%v, want %v", got, want)
 	}
 }

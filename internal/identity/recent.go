@@ -44,6 +44,13 @@ func (r *recent[V]) put(key string, value V) {
 	r.entries[key] = r.order.PushFront(&item[V]{key, value})
 }
 
+// retire has an entry make room before any other.
+func (r *recent[V]) retire(key string) {
+	if e, ok := r.entries[key]; ok {
+		r.order.MoveToBack(e)
+	}
+}
+
 func (r *recent[V]) drop(key string) {
 	if e, ok := r.entries[key]; ok {
 		r.order.Remove(e)

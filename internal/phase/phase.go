@@ -53,7 +53,11 @@ func (t *Tracker) take(ph *phase, r *call.Record, s *step) {
 		r.TraceID, r.ParentSpanID, r.PodParent = ph.TraceID, ph.SpanID, true
 		r.ParentSampled, r.TraceState = false, ""
 	}
-	t.note(ph, short(r, s), s, native, r.Message)
+	c := short(r, s)
+	t.note(ph, c, s, native, r.Message)
+	if c.Failed && !ph.told && (ph.noticed.IsZero() || r.End().Sub(ph.noticed) >= failingEvery) {
+		t.notice(ph, r.End())
+	}
 }
 
 // note adds a call to what will be told of a phase.
@@ -85,11 +89,11 @@ func (t *Tracker) note(ph *phase, c call.PhaseCall, s *step, native call.Link, m
 	if native.TraceID != "" && len(ph.Links) < maxLinks && !slices.ContainsFunc(ph.Links, func(l call.Link) bool { return l.TraceID == native.TraceID }) {
 		ph.Links = append(ph.Links, native)
 	}
-	if c.Failed {
-		t.fail(ph, c, end, message)
-	} else {
+	if !c.Failed {
 		ph.succeed(c, s, end)
+		return
 	}
+	ph.fail(c, end, message)
 }
 
 func (ph *phase) succeed(c call.PhaseCall, s *step, end time.Time) {
@@ -105,14 +109,11 @@ func (ph *phase) succeed(c call.PhaseCall, s *step, end time.Time) {
 	ph.done = append(ph.done, done{s.name, end})
 }
 
-func (t *Tracker) fail(ph *phase, c call.PhaseCall, end time.Time, message string) {
+func (ph *phase) fail(c call.PhaseCall, end time.Time, message string) {
 	ph.Failures++
 	ph.failed = end
 	ph.LastFailure = call.Failure{Method: c.Method, Subject: c.Subject, Code: c.Code, Message: cutTo(message, maxFirst)}
 	put(&ph.failing, what{c.Method, c.Subject}, true)
-	if ph.noticed.IsZero() || end.Sub(ph.noticed) >= failingEvery {
-		t.notice(ph, end)
-	}
 }
 
 // notice says that ph is failing.

@@ -323,7 +323,7 @@ func TestPlaybook(t *testing.T) {
 			7  +1 PodSandboxStatus -   s1      | own>start
 			8  +1 CreateContainer  web app@c1  | start
 			9  +1 StartContainer   -   app@c1  | start
-			tick 29 | pod start u-web failing NodeStageVolume x1
+			tick 29 | pod start u-web failing NodePublishVolume x2
 			30 +1 NodePublishVolume web v1     | start
 			tick 60 | pod start shop/web started 0-10 8 calls 2 failed
 			60 +1 StopPodSandbox   -   s1      | stop

@@ -50,7 +50,7 @@ func (t *Tracker) starting(p *pod, r *call.Record, s *step) *phase {
 		p.torn = time.Time{}
 	}
 	if s.csi {
-		t.adopt(p, volume{r.Socket, r.Volume.ID})
+		t.adopt(p, r, s)
 	}
 	return t.within(p.start, r)
 }

@@ -49,14 +49,18 @@ func (t *Tracker) dropWaiting() {
 
 func last(all []waiting) call.PhaseCall { return all[len(all)-1].call }
 
-// adopt counts what waited for v to the start of p.
-func (t *Tracker) adopt(p *pod, v volume) {
+// adopt counts to the start of p what waited for the volume that r publishes: so it
+// has been staged by now, however often that failed.
+func (t *Tracker) adopt(p *pod, r *call.Record, s *step) {
+	v := volume{r.Socket, r.Volume.ID}
 	tries := t.waiting[v]
 	if len(tries) == 0 || !p.start.open() {
 		return
 	}
 	delete(t.waiting, v)
 	for _, w := range tries {
+		w.call.Subject = cut(subject(r, s)) // by now its PV may be known
 		t.note(p.start, w.call, steps["NodeStageVolume"], w.link, w.message)
+		delete(p.start.failing, what{w.call.Method, w.call.Subject})
 	}
 }
