@@ -23,7 +23,7 @@ type tracedPod struct {
 	claims   []claimed
 	start    string // the calls under its root
 	stop     string
-	linked   string // the calls that its root links to
+	linked   string // the calls that its root links to: whose they were was not known
 	failures int64
 }
 
@@ -43,8 +43,7 @@ var tracedPods = []tracedPod{
 	{
 		Pod:    lab.Pod{Name: "claims", Pull: true, Volumes: []lab.Volume{{Name: "a", Claim: "claims-a"}, {Name: "b", Claim: "claims-b"}}},
 		claims: []claimed{{"claims-a", told, nil}, {"claims-b", untold, nil}},
-		start:  "NodePublishVolume NodePublishVolume PullImage " + oneContainer,
-		linked: "NodeStageVolume NodeStageVolume",
+		start:  "NodeStageVolume NodeStageVolume NodePublishVolume NodePublishVolume PullImage " + oneContainer,
 		stop:   stopsOne + " NodeUnpublishVolume NodeUnpublishVolume NodeUnstageVolume NodeUnstageVolume",
 	},
 	{
@@ -54,13 +53,13 @@ var tracedPods = []tracedPod{
 	{
 		Pod:    lab.Pod{Name: "fails-to-stage", Volumes: []lab.Volume{{Name: "a", Claim: "fails-to-stage"}}},
 		claims: []claimed{{"fails-to-stage", untold, map[string]string{"failStage": "2"}}},
-		start:  "NodePublishVolume " + oneContainer, linked: "NodeStageVolume NodeStageVolume NodeStageVolume", failures: 2,
+		start:  "NodeStageVolume NodePublishVolume " + oneContainer, linked: "NodeStageVolume NodeStageVolume", failures: 2,
 		stop: stopsOne + " NodeUnpublishVolume NodeUnstageVolume",
 	},
 	{
 		Pod:    lab.Pod{Name: "fails-to-publish", Volumes: []lab.Volume{{Name: "a", Claim: "fails-to-publish"}}},
 		claims: []claimed{{"fails-to-publish", told, map[string]string{"failPublish": "2"}}},
-		start:  "NodePublishVolume NodePublishVolume NodePublishVolume " + oneContainer, linked: "NodeStageVolume", failures: 2,
+		start:  "NodeStageVolume NodePublishVolume NodePublishVolume NodePublishVolume " + oneContainer, failures: 2,
 		stop: stopsOne + " NodeUnpublishVolume NodeUnstageVolume",
 	},
 	{
