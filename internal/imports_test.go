@@ -31,6 +31,8 @@ var may = map[string]struct {
 	"internal/phase":           {[]string{"internal/call"}, "where a call belongs is decided from records alone: no bytes, no clock, no sink"},
 	"internal/tap":             {[]string{"internal/mirror", "internal/codec", "internal/codec/schema", "internal/call", "internal/identity"}, "it hands records to sinks that it knows by one method"},
 	"internal/span":            {[]string{"internal/call"}, "sinks know the record and not each other"},
+	"internal/host":            {nil, "it starts processes and knows nothing of what they do"},
+	"internal/config":          {nil, "settings are flags, whosever they are"},
 	"internal/discover":        {nil, "it looks at the machine and changes nothing: it knows no relay and no takeover"},
 	"internal/view":            {[]string{"internal/call"}, "sinks know the record and not each other"},
 	"internal/view/term":       {[]string{"internal/call"}, "sinks know the record and not each other"},

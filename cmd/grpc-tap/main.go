@@ -81,7 +81,7 @@ lines, JSON and OpenTelemetry spans.`,
 		return &usageError{c.CommandPath(), err}
 	})
 	root.AddCommand(newAttach(), newDemo(), newDoctor(), newDiscover(), newProxy(), newRestore(),
-		newRelay(), newGuard(), newDemoNode(), newVersion())
+		newRelay(), newGuard(), newDemoNode(), newVersion(), newAgent())
 	return root
 }
 

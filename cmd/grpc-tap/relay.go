@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
+	"github.com/grpc-tap/grpc-tap/internal/host"
 	"github.com/grpc-tap/grpc-tap/internal/proxy"
 	"github.com/grpc-tap/grpc-tap/internal/takeover"
 )
@@ -55,6 +57,8 @@ With --fail-open, --listen is a link to --upstream wherever no relay serves it.`
 	f.StringVar(&r.take.Path, "take", "", "`PATH` of a socket in use to take over")
 	f.StringVar(&r.take.Door, "mirror", "", "`PATH` of the socket where taps come; its directory must be its owner's alone")
 	f.DurationVar(&r.take.Orphan, "orphan-timeout", 10*time.Minute, "with --mirror: give the path back if no tap reads for this long (0: never)")
+	f.BoolVar(&r.ofAgent, "of-agent", false, "leave the container that this was started in, and remove this executable at the end")
+	_ = f.MarkHidden("of-agent") // it is there: this fails for no flag of ours
 	f.StringVar(&r.take.Guard, "guard", "", "`PATH` of the socket of grpc-tap guard --listen (default: start a guard)")
 	return c
 }
@@ -63,6 +67,8 @@ With --fail-open, --listen is a link to --upstream wherever no relay serves it.`
 type relayFlags struct {
 	swap swapConfig
 	take takeover.Config
+	// ofAgent: an agent started this from a file that it put on the node.
+	ofAgent bool
 }
 
 func (r *relayFlags) check(c *cobra.Command, _ []string) error {
@@ -103,7 +109,7 @@ func (r *relayFlags) run(c *cobra.Command, _ []string) error {
 	if r.take.Door != "" {
 		r.take.Ready = func(status string) { notify(r.take.Log, status) }
 		defer succeedOnHUP(r.take.Log)()
-		return takeover.Run(ctx, r.take, nil)
+		return r.stand(ctx)
 	}
 	tap, err := inheritedMirror()
 	switch {
@@ -113,6 +119,23 @@ func (r *relayFlags) run(c *cobra.Command, _ []string) error {
 		return takeover.Run(ctx, r.take, tap)
 	}
 	return proxy.Run(ctx, r.swap.Config, tap)
+}
+
+// stand is a relay's life to which taps come.
+func (r *relayFlags) stand(ctx context.Context) error {
+	if !r.ofAgent {
+		return takeover.Run(ctx, r.take, nil)
+	}
+	if err := takeover.LeaveCgroup(); err != nil {
+		r.take.Log.Warn("the relay may be ended with the agent's container", "cause", err)
+	}
+	err := takeover.Run(ctx, r.take, nil)
+	if err == nil { // else it is to be started again
+		if err := host.RemoveSelf("relay"); err != nil {
+			r.take.Log.Warn("our executable is left on the node", "cause", err)
+		}
+	}
+	return err
 }
 
 // takeFlags are the flags that attach and its relays share.

@@ -90,6 +90,18 @@ func (c Config) Sockets(ctx context.Context) ([]Socket, error) {
 	return sockets, errors.Join(l.errs...)
 }
 
+// Found lists the sockets in the well-known places and asks none of them anything:
+// of each its path, and its kind by its place. It is cheap enough for every second.
+func (c Config) Found(ctx context.Context) ([]Socket, error) {
+	l := c.look(ctx)
+	defer l.close()
+	sockets := make([]Socket, 0, len(l.found))
+	for _, f := range l.found {
+		sockets = append(sockets, f.Socket)
+	}
+	return sockets, errors.Join(append(l.errs, ctx.Err())...)
+}
+
 // Inspect tells of the socket at one path, in a well-known place or not.
 func (c Config) Inspect(ctx context.Context, path string) (Socket, error) {
 	path, err := filepath.Abs(path)

@@ -73,7 +73,7 @@ func TestPlaybook(t *testing.T) {
 		"a stranger stays one": {[]step{{did("StartContainer"), schema.Facts{ContainerID: "c9"}}},
 			call.Record{Container: call.Container{ID: "c9"}, Server: containerd}},
 		"a removed container is told once more": {[]step{{did("RemoveContainer"), byID}}, app},
-		"and when it is asked for after that": {[]step{{did("RemoveContainer"), byID}, {did("ContainerStatus", "NOT_FOUND"), byID}}, app},
+		"and when it is asked for after that":   {[]step{{did("RemoveContainer"), byID}, {did("ContainerStatus", "NOT_FOUND"), byID}}, app},
 		"containerd's own API takes a sandbox for a container": {[]step{{did("Get"), schema.Facts{ContainerID: "s1"}}},
 			call.Record{Pod: web, Container: call.Container{ID: "s1"}, SandboxID: "s1", Server: containerd}},
 		"one that could not be removed is not": {[]step{{did("RemoveContainer", "UNKNOWN"), byID}, {did("StopContainer"), byID}}, app},

@@ -16,10 +16,10 @@ import (
 	"strconv"
 )
 
-// leaveCgroup moves this process to the root of each cgroup hierarchy that it
+// LeaveCgroup moves this process to the root of each cgroup hierarchy that it
 // can reach, out of a container through pid 1's root directory. Its error says
 // what could not be left and why; whether that matters, outlives says.
-func leaveCgroup() error {
+func LeaveCgroup() error {
 	f, err := thisProcess()
 	if err != nil {
 		return err

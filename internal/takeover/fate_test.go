@@ -403,7 +403,7 @@ func TestFateProcess(t *testing.T) {
 		return err.Error()
 	}
 	r := report{Before: text(outlives(server))}
-	r.Left = text(leaveCgroup())
+	r.Left = text(LeaveCgroup())
 	r.After = text(outlives(server))
 	f, _ := thisProcess()
 	ours, _ := f.cgroups(f.pid)

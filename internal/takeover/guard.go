@@ -39,7 +39,7 @@ func Guard(ctx context.Context, f *os.File, log *slog.Logger) error {
 
 // outliving is of a guard that its relay started: it leaves the relay's cgroup.
 func outliving(c charge) error {
-	left := leaveCgroup()
+	left := LeaveCgroup()
 	if err := outlives(c.server); err != nil {
 		return errors.Join(err, left)
 	}

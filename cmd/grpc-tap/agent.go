@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/grpc-tap/grpc-tap/internal/config"
+	"github.com/grpc-tap/grpc-tap/internal/discover"
+	"github.com/grpc-tap/grpc-tap/internal/host"
+	"github.com/grpc-tap/grpc-tap/internal/takeover"
+)
+
+func newAgent() *cobra.Command {
+	var file string
+	var schema bool
+	c := &cobra.Command{
+		Use:   "agent [--config FILE]",
+		Short: "Watch all of a node, for good: the DaemonSet's process",
+		Long: `agent finds the runtime's socket and those of CSI drivers, as they come and go, has a
+relay stand on each (grpc-tap relay --mirror), and is their tap. The relays run on the
+node itself, outside of the agent's container: the agent may be upgraded, killed or
+deleted, and no call notices. Where no agent comes back within --orphan-timeout, each
+relay gives its path back and leaves nothing.
+
+A setting is a flag, or a line in --config, a YAML file; a flag wins. The file's keys
+are the flags' names in one word: orphanTimeout: 10m. When the file changes it is read
+again; one with a mistake is not taken, and said.
+
+In a container it needs to be privileged, with the host's pid namespace (hostPID), and
+the node's /run and the kubelet's directory at their own paths.`,
+		Example: `  grpc-tap agent --config /etc/grpc-tap/config.yaml
+  grpc-tap agent --otlp-endpoint collector.observability:4317 --deny 'smb*'`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if schema {
+				_, err := c.OutOrStdout().Write(agentSchema())
+				return err
+			}
+			w := &watcher{file: file, given: c.Flags(), stdout: c.OutOrStdout(), stderr: c.ErrOrStderr()}
+			if _, err := w.load(); err != nil {
+				return &usageError{c.CommandPath(), err}
+			}
+			return w.run(c.Context())
+		},
+	}
+	var a agent
+	c.Flags().AddFlagSet(a.flags())
+	c.Flags().StringVar(&file, "config", "", "read settings from this YAML `FILE`, and again when it changes")
+	c.Flags().BoolVar(&schema, "print-schema", false, "print the JSON schema of the file of settings, and end")
+	return c
+}
+
+func agentSchema() []byte {
+	var a agent
+	return config.Schema(a.flags(), "grpc-tap agent")
+}
+
+// agent is what an agent is told.
+type agent struct {
+	show    showFlags
+	node    discover.Config
+	machine host.Machine
+	allow   []string
+	deny    []string
+	runtime string
+	live    bool
+	orphan  time.Duration
+	drain   time.Duration
+	state   string
+}
+
+// flags makes the flags that are settings too.
+func (a *agent) flags() *pflag.FlagSet {
+	f := pflag.NewFlagSet("agent", pflag.ContinueOnError)
+	f.StringVar(&a.runtime, "runtime", auto, "tap the container runtime's socket: auto (in the well-known places), none, or its `PATH`")
+	f.StringSliceVar(&a.allow, "allow", []string{"*"}, "tap CSI drivers whose name or directory matches one of these `GLOBS`")
+	f.StringSliceVar(&a.deny, "deny", nil, "do not tap CSI drivers whose name or directory matches one of these `GLOBS`")
+	f.BoolVar(&a.live, "live-attach", false, "have clients that are connected already dial anew, at a moment when that can't hurt; else the kubelet is seen from its next start on")
+	f.DurationVar(&a.orphan, "orphan-timeout", 10*time.Minute, "relays give their paths back if no agent reads for this long")
+	f.DurationVar(&a.drain, "drain", 0, "cut off connections that remain this long after a path was given back (0: let them end by themselves)")
+	f.StringVar(&a.node.KubeletDir, "kubelet-dir", "", "the kubelet's `DIR` (default /var/lib/kubelet)")
+	f.StringVar(&a.state, "state-dir", takeover.StateDir, "`DIR` of the kill switch, the relays' sockets, and what pods' traces need across a restart")
+	f.StringVar(&a.machine.Dir, "host-dir", "/var/lib/grpc-tap", "`DIR` on the node where relays are started from; not on a file system mounted noexec")
+	f.StringVar(&a.machine.Systemd, "systemd-socket", "", "socket of systemd's manager (default the node's, where it runs systemd)")
+	f.IntVar(&a.machine.PID, "host-pid", 1, "a process of the node's")
+	_, _ = f.MarkHidden("systemd-socket"), f.MarkHidden("host-pid") // for tests; it fails for no flag of ours
+	a.show.add(f)
+	f.Lookup("output").DefValue = "none"
+	a.show.format = "none"
+	return f
+}
+
+// auto: sockets in well-known places. none: none.
+const auto, none = "auto", "none"
+
+func (a *agent) check() error {
+	if a.runtime != auto && a.runtime != none && !path.IsAbs(a.runtime) {
+		return fmt.Errorf("runtime %s: give auto, none, or the path of a socket", a.runtime)
+	}
+	for _, globs := range [][]string{a.allow, a.deny} {
+		for _, g := range globs {
+			if _, err := path.Match(g, ""); err != nil {
+				return fmt.Errorf("allow, deny: %q is no pattern: %w", g, err)
+			}
+		}
+	}
+	if a.orphan < 0 || a.drain < 0 {
+		return errors.New("orphan-timeout and drain take no negative durations")
+	}
+	a.machine.LogDir = path.Join(a.state, "log")
+	a.show.remember = path.Join(a.state, "pods")
+	return a.show.check()
+}
+
+// wants: a driver of these names is to be tapped.
+func (a *agent) wants(names ...string) bool {
+	matches := func(globs []string) bool {
+		return slices.ContainsFunc(globs, func(g string) bool {
+			return slices.ContainsFunc(names, func(n string) bool {
+				ok, _ := path.Match(g, n)
+				return ok && n != ""
+			})
+		})
+	}
+	return matches(a.allow) && !matches(a.deny)
+}
+
+// door is where taps come to the relay of a path.
+func (a *agent) door(socket string) string {
+	return path.Join(a.state, "mirror", unitName(socket)+".sock")
+}
+
+// unitName is a path in a file's or unit's name. It is short: a socket's path has a
+// bound.
+func unitName(socket string) string {
+	sum := sha256.Sum256([]byte(socket))
+	return path.Base(path.Dir(socket)) + "-" + hex.EncodeToString(sum[:4])
+}
+
+// watcher runs an agent anew whenever its file of settings has changed.
+type watcher struct {
+	file           string
+	given          *pflag.FlagSet // on the command line
+	stdout, stderr io.Writer
+	content        []byte // of the file, when it was last read
+}
+
+// load reads the settings; those on the command line win.
+func (w *watcher) load() (*agent, error) {
+	a := &agent{}
+	flags := a.flags()
+	var errs []error
+	w.given.Visit(func(f *pflag.Flag) {
+		if to := flags.Lookup(f.Name); to != nil {
+			errs = append(errs, copyFlag(to, f))
+		}
+	})
+	if w.file != "" {
+		content, err := os.ReadFile(w.file)
+		if err != nil {
+			return nil, fmt.Errorf("read the settings: %w", err)
+		}
+		w.content = content
+		errs = append(errs, config.Apply(flags, w.file, content))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return a, a.check()
+}
+
+func copyFlag(to, from *pflag.Flag) error {
+	to.Changed = true
+	if list, ok := from.Value.(pflag.SliceValue); ok {
+		return to.Value.(pflag.SliceValue).Replace(list.GetSlice())
+	}
+	return to.Value.Set(from.Value.String())
+}
+
+// reloadEvery is how often the file of settings is looked at. A ConfigMap's is
+// replaced as a whole, by a link.
+const reloadEvery = 2 * time.Second
+
+// run is the agent's life, with the settings of the time.
+func (w *watcher) run(ctx context.Context) error {
+	a, err := w.load()
+	for ctx.Err() == nil && err == nil {
+		var next *agent
+		round, stop := context.WithCancel(ctx)
+		changed := make(chan struct{})
+		go func() {
+			defer close(changed)
+			if next = w.await(round); next != nil {
+				fmt.Fprintf(w.stderr, "grpc-tap: %s has changed: going on with what it says now\n", w.file)
+				stop()
+			}
+		}()
+		err = newAgentNode(a, w.stdout, w.stderr).run(round)
+		stop()
+		<-changed
+		if next == nil {
+			return err
+		}
+		a = next
+	}
+	return err
+}
+
+// await waits until the file holds other settings that are right; nil: ctx is done.
+func (w *watcher) await(ctx context.Context) *agent {
+	tick := time.NewTicker(reloadEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if w.file == "" {
+			continue
+		}
+		content, err := os.ReadFile(w.file)
+		if err != nil || string(content) == string(w.content) {
+			continue // it may be replaced right now
+		}
+		a, err := w.load()
+		if err == nil {
+			return a
+		}
+		fmt.Fprintf(w.stderr, "grpc-tap: what %s says now is not taken: %v\n", w.file, err)
+	}
+}

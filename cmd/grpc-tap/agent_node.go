@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/grpc-tap/grpc-tap/internal/ask"
+	"github.com/grpc-tap/grpc-tap/internal/discover"
+	"github.com/grpc-tap/grpc-tap/internal/mirror"
+	"github.com/grpc-tap/grpc-tap/internal/takeover"
+	"github.com/grpc-tap/grpc-tap/internal/tap"
+)
+
+const (
+	// lookAgain is how often an agent looks for sockets that came.
+	lookAgain = 2 * time.Second
+	// startAgain is how long a relay that was started may take to stand, or one that
+	// can't, until the next try.
+	startAgain = 15 * time.Second
+)
+
+// agentNode is all that an agent watches: for each socket a relay that stands, and a visit
+// to it. What should be is compared with what is, again and again; nothing of it is
+// remembered but what was tried last.
+type agentNode struct {
+	*agent
+	stdout, stderr io.Writer
+
+	out    *output
+	asker  *ask.Asker
+	exe    string // on the node, of our version
+	socket map[string]*watched
+	said   map[string]bool
+	visits sync.WaitGroup
+}
+
+// watched is one socket.
+type watched struct {
+	discover.Socket
+	visit   *visit
+	started time.Time // a relay, last
+	moving  bool      // its older clients are asked to dial anew
+}
+
+func newAgentNode(a *agent, stdout, stderr io.Writer) *agentNode {
+	return &agentNode{agent: a, stdout: stdout, stderr: stderr, socket: map[string]*watched{}, said: map[string]bool{}}
+}
+
+// run keeps up with the node until ctx is done. It leaves the relays standing.
+func (n *agentNode) run(ctx context.Context) (err error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	if err := n.machine.Reachable(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(n.state, 0o755); err != nil {
+		return fmt.Errorf("%w; give --state-dir", err)
+	}
+	if n.out, err = n.show.open(ctx, stop, n.stdout, n.stderr, nil); err != nil {
+		return err
+	}
+	n.asker = ask.New(n.out.pods, n.out.records.Listed, n.node.Kubelets(), n.out.log)
+	n.out.records.Stranger = n.asker.Strange
+	var asking sync.WaitGroup
+	asking.Go(func() { n.asker.Run(ctx) })
+
+	tick := time.NewTicker(lookAgain)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		n.look(ctx)
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
+	n.visits.Wait()
+	asking.Wait()
+	err = n.out.close(true)
+	var all []life
+	for _, w := range n.socket {
+		if w.visit != nil {
+			all = append(all, w.visit)
+		}
+	}
+	sayGoodbye(n.stderr, all, n.out)
+	return err
+}
+
+// look makes it so that a relay stands on each socket that is to be tapped, and that
+// we visit it.
+func (n *agentNode) look(ctx context.Context) {
+	if err := errors.Join(takeover.Disabled(n.state), takeover.Tripped(n.state)); err != nil {
+		n.sayOnce("nothing is tapped: %v", err)
+		return
+	}
+	found, err := n.node.Found(ctx)
+	if err != nil && ctx.Err() == nil {
+		n.sayOnce("some places can't be looked at: %v", err)
+	}
+	for _, s := range n.wanted(found) {
+		w := n.socket[s.Path]
+		if w == nil {
+			if w = n.meet(ctx, s); w == nil {
+				continue
+			}
+			n.socket[s.Path] = w
+		}
+		n.keep(ctx, w)
+	}
+}
+
+// wanted are the sockets among those found that may be to be tapped, and the runtime's
+// where it was named.
+func (n *agentNode) wanted(found []discover.Socket) []discover.Socket {
+	found = slices.DeleteFunc(found, func(s discover.Socket) bool {
+		return s.Kind != discover.CSI && (s.Kind != discover.CRI || n.runtime != auto)
+	})
+	if n.runtime != auto && n.runtime != none {
+		found = append(found, discover.Socket{Path: n.runtime, Kind: discover.CRI})
+	}
+	return found
+}
+
+// meet decides whether a socket that is new is to be tapped; nil: it is not, or can't
+// be told yet.
+func (n *agentNode) meet(ctx context.Context, s discover.Socket) *watched {
+	asked, err := n.node.Inspect(ctx, s.Path)
+	switch {
+	case err != nil, asked.Dead, asked.Kind != s.Kind:
+		return nil // not yet
+	case s.Kind == discover.CSI && !n.wants(asked.Name, filepath.Base(filepath.Dir(s.Path))):
+		n.sayOnce("%s (%s) is not tapped: by allow and deny", s.Path, asked.Name)
+		return nil
+	}
+	if unseen := (&attach{live: n.live}).unseen(asked); unseen != "" {
+		n.sayOnce("%s: %s", s.Path, unseen)
+	}
+	return &watched{Socket: asked}
+}
+
+// keep has a relay of our version stand on a socket, and visits it.
+func (n *agentNode) keep(ctx context.Context, w *watched) {
+	st, err := takeover.Read(w.Path)
+	if err != nil {
+		return // it is gone, or its directory: what comes is looked at anew
+	}
+	if (st.Door == "" || !n.isOurs(st.By)) && time.Since(w.started) > startAgain {
+		w.started = time.Now()
+		if err := n.start(ctx, w); err != nil && ctx.Err() == nil {
+			n.sayOnce("%s: %v", w.Path, err)
+			return
+		}
+	}
+	if w.visit == nil {
+		w.visit = n.visit(ctx, w)
+	}
+}
+
+// isOurs: a process runs the executable that we would start.
+func (n *agentNode) isOurs(pid int) bool {
+	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	return err == nil && (exe == n.exe || n.exe == "" && n.install() == nil && exe == n.exe)
+}
+
+func (n *agentNode) install() (err error) {
+	n.exe, err = n.machine.Install()
+	return err
+}
+
+// start starts a relay on the node. Where one of another version stands, it takes its
+// place.
+func (n *agentNode) start(ctx context.Context, w *watched) error {
+	if err := n.install(); err != nil { // again: the last relay to end removes it
+		return err
+	}
+	if err := n.machine.Tidy(n.exe); err != nil {
+		n.out.log.Debug("an executable of an earlier version is left on the node", "cause", err)
+	}
+	argv := []string{n.exe, "relay", "--take", w.Path, "--mirror", n.door(w.Path), "--state-dir", n.state,
+		"--orphan-timeout", n.orphan.String(), "--drain", n.drain.String(), "--of-agent", fmt.Sprintf("--keep-clients=%t", w.Kind == discover.CSI)}
+	return n.machine.Start(ctx, filepath.Base(n.exe)+"-"+unitName(w.Path), "grpc-tap's relay on "+w.Path, argv)
+}
+
+// visit is our stay with the relays that stand on a socket, until ctx is done.
+func (n *agentNode) visit(ctx context.Context, w *watched) *visit {
+	v := &visit{
+		endpoint: endpoint{path: w.Path, stands: true, wait: true},
+		cfg:      n.show.payload.tell(tap.Config{Out: n.out.records, Log: n.out.log}),
+		stderr:   n.stderr,
+	}
+	v.served = func(h mirror.Hello) {
+		n.asker.Served(h.Listen, h.Upstream)
+		if n.live && w.Kind == discover.CRI && !w.moving {
+			w.moving = true
+			n.visits.Go(func() { n.move(ctx, w.Path) })
+		}
+	}
+	n.visits.Go(func() {
+		if err := v.run(ctx); err != nil {
+			fmt.Fprintf(n.stderr, "grpc-tap: %s: %v\n", w.Path, err)
+		}
+	})
+	return v
+}
+
+// move asks the clients that are connected past the relay to dial anew.
+func (n *agentNode) move(ctx context.Context, path string) {
+	a := &attach{stderr: n.stderr}
+	a.take.StateDir = n.state
+	for _, line := range a.move(ctx, path) {
+		fmt.Fprintf(n.stderr, "grpc-tap: %s: %s\n", path, line)
+	}
+}
+
+// sayOnce says what would be said every two seconds.
+func (n *agentNode) sayOnce(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if n.said[text] {
+		return
+	}
+	if len(n.said) >= maxSaid {
+		clear(n.said)
+	}
+	n.said[text] = true
+	fmt.Fprintln(n.stderr, "grpc-tap: "+text)
+}
+
+// maxSaid bounds the lines that are remembered.
+const maxSaid = 1000

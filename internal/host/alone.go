@@ -1,0 +1,92 @@
+package host
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// startAlone starts a process in the machine's mount namespace and in a session of
+// its own. It is still in our cgroup, and has to leave that itself.
+func (m *Machine) startAlone(name string, argv []string) error {
+	log, err := m.log(name)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	started := make(chan error, 1)
+	go func() {
+		// Never unlocked: the thread is in another mount namespace from here on, and
+		// ends with this function.
+		runtime.LockOSThread()
+		started <- func() error {
+			if err := m.enter(); err != nil {
+				return err
+			}
+			p, err := os.StartProcess(argv[0], argv, &os.ProcAttr{
+				Dir: "/", Env: []string{}, Files: []*os.File{null, null, log}, Sys: &syscall.SysProcAttr{Setsid: true},
+			})
+			if err == nil {
+				go func() { _, _ = p.Wait() }() // it outlives us, or has said why not
+			}
+			return err
+		}()
+	}()
+	if err := <-started; err != nil {
+		return fmt.Errorf("start %s on the node: %w", argv[0], err)
+	}
+	return nil
+}
+
+// enter puts the calling thread in the mount namespace of the machine's first
+// process, if it is in another.
+func (m *Machine) enter() error {
+	same, err := m.sameNamespace()
+	if same || err != nil {
+		return err
+	}
+	ns, err := os.Open(m.proc("ns/mnt"))
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	// A thread that shares its working directory with others may not leave alone.
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return fmt.Errorf("unshare: %w", err)
+	}
+	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("enter the node's mount namespace: %w", err)
+	}
+	return nil
+}
+
+func (m *Machine) sameNamespace() (bool, error) {
+	ours, err := os.Readlink("/proc/self/ns/mnt")
+	if err != nil {
+		return false, err
+	}
+	theirs, err := os.Readlink(m.proc("ns/mnt"))
+	if err != nil {
+		return false, err
+	}
+	return ours == theirs, nil
+}
+
+// log is the file that a process started alone writes its log to: few lines, about
+// what happens to its path.
+func (m *Machine) log(name string) (*os.File, error) {
+	dir := m.in(m.LogDir)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("the log of %s: %w", name, err)
+	}
+	return os.OpenFile(filepath.Join(dir, name+".log"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+}

@@ -1,0 +1,159 @@
+// Package host starts our own processes on the machine itself, from wherever we are:
+// from an executable file of the machine's, in the mount namespace of its first
+// process and outside of our container, so that whatever ends us does not end them.
+//
+// Its rule: it starts and installs, and nothing of what it started is its to end.
+package host
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Machine is the one that we run on.
+type Machine struct {
+	// Dir is where executables are put, as the machine itself calls it.
+	Dir string
+	// LogDir is where what is started writes its log, where there is no systemd.
+	LogDir string
+	// Systemd is the socket of its manager; "": the machine's own.
+	Systemd string
+	// PID is a process whose root directory and mount namespace are the machine's: 1,
+	// but for tests. In a container that takes the host's pid namespace.
+	PID int
+}
+
+// proc is a file of that process in procfs.
+func (m *Machine) proc(name string) string { return fmt.Sprintf("/proc/%d/%s", m.PID, name) }
+
+// in is a path of the machine's as we reach it.
+func (m *Machine) in(path string) string { return filepath.Join(m.proc("root"), path) }
+
+// Reachable says why nothing can be started on the machine; nil: it can.
+func (m *Machine) Reachable() error {
+	if _, err := os.Readlink(m.proc("ns/mnt")); err != nil {
+		return fmt.Errorf("the node can't be reached from here: %w; run grpc-tap in the host's pid namespace (hostPID: true), privileged", err)
+	}
+	return nil
+}
+
+// Install puts our own executable where the machine can start it, under a name that
+// tells it from any other version, and returns that. It is not written twice.
+func (m *Machine) Install() (path string, err error) {
+	self, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return "", err
+	}
+	defer self.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, self); err != nil {
+		return "", fmt.Errorf("read our own executable: %w", err)
+	}
+	path = filepath.Join(m.Dir, "grpc-tap-"+hex.EncodeToString(sum.Sum(nil))[:12])
+	if fi, err := os.Lstat(m.in(path)); err == nil && fi.Mode().IsRegular() {
+		return path, nil
+	}
+	if _, err := self.Seek(0, io.SeekStart); err != nil {
+		return "", err
+	}
+	if err := m.copyTo(path, self); err != nil {
+		return "", fmt.Errorf("put our executable at %s on the node, where its relays are started from: %w", path, err)
+	}
+	return path, nil
+}
+
+func (m *Machine) copyTo(path string, from io.Reader) error {
+	dir := m.in(m.Dir)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err == nil && fs.Flags&unix.ST_NOEXEC != 0 {
+		return errors.New("its file system is mounted noexec; choose another place by --host-dir")
+	}
+	to, err := os.CreateTemp(dir, ".grpc-tap-")
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, from)
+	if err = errors.Join(err, to.Chmod(0o755), to.Close()); err == nil {
+		err = os.Rename(to.Name(), m.in(path))
+	}
+	if err != nil {
+		_ = os.Remove(to.Name())
+	}
+	return err
+}
+
+// Tidy removes executables of ours that nobody runs, but for the one to keep.
+func (m *Machine) Tidy(keep string) error {
+	all, err := filepath.Glob(filepath.Join(m.in(m.Dir), "grpc-tap-*"))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, path := range all {
+		name := filepath.Base(path)
+		if name == filepath.Base(keep) || running(filepath.Join(m.Dir, name)) {
+			continue
+		}
+		errs = append(errs, os.Remove(path))
+	}
+	return errors.Join(errs...)
+}
+
+// running: a process has this executable, as the machine calls it.
+func running(path string) bool {
+	exes, _ := filepath.Glob("/proc/[0-9]*/exe")
+	for _, exe := range exes {
+		if at, err := os.Readlink(exe); err == nil && strings.TrimSuffix(at, " (deleted)") == path {
+			return true
+		}
+	}
+	return false
+}
+
+// RemoveSelf removes our own executable from the machine, unless another process of
+// ours was started from it as we were: it is what Install put there.
+func RemoveSelf(command string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	exes, _ := filepath.Glob("/proc/[0-9]*/exe")
+	for _, exe := range exes {
+		at, err := os.Readlink(exe)
+		if err != nil || at != self || filepath.Base(filepath.Dir(exe)) == strconv.Itoa(os.Getpid()) {
+			continue
+		}
+		line, _ := os.ReadFile(filepath.Join(filepath.Dir(exe), "cmdline"))
+		if args := strings.Split(string(line), "\x00"); len(args) > 1 && args[1] == command {
+			return nil
+		}
+	}
+	if err := os.Remove(self); err != nil {
+		return err
+	}
+	_ = os.Remove(filepath.Dir(self)) // where it is empty
+	return nil
+}
+
+// Start starts a process on the machine: as a transient unit of systemd's where there
+// is one, else in a session of its own. name is the unit's, without its suffix, and
+// what it is for description. argv[0] is a path of the machine's.
+func (m *Machine) Start(ctx context.Context, name, description string, argv []string) error {
+	if m.Systemd == "" && !m.systemdRuns() {
+		return m.startAlone(name, argv)
+	}
+	return m.startUnit(ctx, name, description, argv)
+}

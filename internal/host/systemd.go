@@ -1,0 +1,80 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+
+	systemd "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/godbus/dbus/v5"
+)
+
+// systemdRuns: systemd is the machine's first process (sd_booted(3)).
+func (m *Machine) systemdRuns() bool {
+	fi, err := os.Lstat(m.in("/run/systemd/system"))
+	return err == nil && fi.IsDir()
+}
+
+// startUnit starts a transient unit: it ends with the machine at the latest, leaves
+// no file, and once its process has ended well, nothing at all.
+func (m *Machine) startUnit(ctx context.Context, name, description string, argv []string) error {
+	conn, err := m.dial()
+	if err != nil {
+		return fmt.Errorf("ask systemd to start %s: %w", name, err)
+	}
+	defer conn.Close()
+	done := make(chan string, 1)
+	if _, err := conn.StartTransientUnitContext(ctx, name+".service", "fail", properties(description, argv), done); err != nil {
+		return fmt.Errorf("ask systemd to start %s: %w", name, err)
+	}
+	select {
+	case how := <-done:
+		if how != "done" {
+			return fmt.Errorf("systemd did not start %s (%s); journalctl -u %[1]s says why", name, how)
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// properties are those of deploy/systemd/grpc-tap-relay@.service that matter to a
+// process that the lease ends.
+func properties(description string, argv []string) []systemd.Property {
+	set := func(name string, value any) systemd.Property {
+		return systemd.Property{Name: name, Value: dbus.MakeVariant(value)}
+	}
+	return []systemd.Property{
+		systemd.PropDescription(description),
+		systemd.PropExecStart(argv, true),
+		set("Type", "exec"),
+		set("Restart", "on-failure"), set("RestartUSec", uint64(2_000_000)),
+		set("StartLimitIntervalUSec", uint64(0)),
+		// Those that it took the place of end by themselves.
+		set("KillMode", "process"),
+		set("TimeoutStopUSec", uint64(135_000_000)),
+		set("CollectMode", "inactive-or-failed"),
+		set("OOMScoreAdjust", int32(-998)), set("OOMPolicy", "continue"),
+		set("LimitCORE", uint64(0)), set("LimitNOFILE", uint64(65536)),
+		set("UMask", uint32(0o077)),
+	}
+}
+
+func (m *Machine) dial() (*systemd.Conn, error) {
+	path := m.Systemd
+	if path == "" {
+		path = m.in("/run/systemd/private")
+	}
+	return systemd.NewConnection(func() (*dbus.Conn, error) {
+		conn, err := dbus.Dial("unix:path=" + path)
+		if err != nil {
+			return nil, err
+		}
+		if err := conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))}); err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+		return conn, nil
+	})
+}

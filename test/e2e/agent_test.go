@@ -1,0 +1,185 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc"
+
+	"github.com/grpc-tap/grpc-tap/test/fakecri"
+	"github.com/grpc-tap/grpc-tap/test/lab"
+)
+
+// agent is a `grpc-tap agent` on a fake node of its own.
+type agent struct {
+	*Tap
+	dir    string // everything of it: state, host, kubelet
+	config string
+	argv   []string
+	node   *fakeNode
+}
+
+// onAgent starts an agent on a fake node. lines are settings beside those that keep
+// it to its directories.
+func onAgent(t testing.TB, n *fakeNode, lines ...string) *agent {
+	t.Helper()
+	if binary == "" {
+		t.Skip("socat is no agent")
+	}
+	l := lab.New(t)
+	dir, err := os.MkdirTemp("", "agent-") // a lab's paths can be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	a := &agent{dir: dir, node: n, Tap: &Tap{Tells: true, t: t, lab: l}}
+	a.settings(append(lines, "output: json", "runtime: "+n.cri, "kubeletDir: "+a.path("kubelet"), "stateDir: "+a.path("state"),
+		"hostDir: "+a.path("host"), "orphanTimeout: 3s")...)
+	// Not every machine's root may look at its first process.
+	a.argv = []string{binary, "agent", "--config", a.config, "--host-pid", strconv.Itoa(os.Getpid())}
+	return a
+}
+
+func (a *agent) path(elem ...string) string {
+	return filepath.Join(append([]string{a.dir}, elem...)...)
+}
+
+func (a *agent) settings(lines ...string) {
+	a.t.Helper()
+	a.config = a.path("config.yaml")
+	if err := os.WriteFile(a.config+".new", []byte(strings.Join(lines, "\n")+"\n"), 0o600); err == nil {
+		err = os.Rename(a.config+".new", a.config)
+		if err != nil {
+			a.t.Fatal(err)
+		}
+	}
+}
+
+// starts starts it, again and again.
+func (a *agent) starts() {
+	a.t.Helper()
+	a.Process = a.lab.Start("agent", nil, a.argv...)
+	a.stopped = false
+	a.t.Cleanup(a.leave)
+}
+
+// driver has a fake driver come to the kubelet's directory, and returns its socket.
+func (a *agent) driver(name string) (socket string) {
+	a.t.Helper()
+	socket = a.path("kubelet/plugins", name, "csi.sock")
+	d := fakecri.NewDriver(fakecri.WithName(name))
+	if err := errors.Join(os.MkdirAll(filepath.Dir(socket), 0o755), d.Start(socket)); err != nil {
+		a.t.Fatal(err)
+	}
+	a.t.Cleanup(d.Stop)
+	return socket
+}
+
+// stands waits until a relay of the agent's has a path.
+func (a *agent) stands(path string) {
+	a.t.Helper()
+	a.Until("a relay stands on "+path, eventuallyTime, func() bool {
+		return strings.Contains(a.Said(), "on "+path+", relayed by pid")
+	})
+}
+
+// told waits for a call on a socket that is made again and again.
+func (a *agent) told(socket string, call func() error) {
+	a.t.Helper()
+	seen := len(a.Records())
+	a.Until("calls on "+socket+" are told", eventuallyTime, func() bool {
+		if err := call(); err != nil {
+			a.t.Fatal(err)
+		}
+		for _, r := range a.Records()[seen:] {
+			if r.Socket == socket {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// probe is a call to a driver, on a connection of its own as the kubelet's.
+func probe(socket string) error {
+	conn, err := dial(socket)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, err = csi.NewIdentityClient(conn).Probe(context.Background(), &csi.ProbeRequest{}, grpc.WaitForReady(true))
+	return err
+}
+
+// gone waits until nothing of grpc-tap is left on the fake node.
+func (a *agent) gone(paths ...string) {
+	a.t.Helper()
+	eventually(a.t, "nothing of it is left", func() bool {
+		left := nothingBeside(paths...)
+		host, _ := filepath.Glob(a.path("host/*"))
+		return left && len(host) == 0
+	})
+}
+
+func nothingBeside(paths ...string) bool {
+	for _, p := range paths {
+		beside, _ := filepath.Glob(filepath.Join(filepath.Dir(p), "."+filepath.Base(p)+".grpc-tap*"))
+		if len(beside) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// TestAgentLife takes an agent through its life under traffic: it taps what is there
+// and what comes, is killed and started again, changes its settings, is stopped, and
+// leaves the node as it was. No call fails.
+func TestAgentLife(t *testing.T) {
+	n := newFakeNode(t)
+	n.AddPods(20)
+	a := onAgent(t, n)
+	first := a.driver("first.csi.test")
+	was := lookAt(t, n.cri)
+	l := runtimeTraffic(t, n.cri)
+	a.starts()
+	a.stands(n.cri)
+	a.stands(first)
+	l.more(50)
+	a.told(n.cri, func() error { return nil })
+	a.told(first, func() error { return probe(first) })
+
+	second := a.driver("second.csi.test")
+	a.stands(second)
+	a.told(second, func() error { return probe(second) })
+
+	for i := range 3 {
+		if i%2 == 0 {
+			a.Killed()
+		} else {
+			a.leave()
+		}
+		l.more(20)
+		a.starts()
+		a.stands(n.cri)
+		a.told(n.cri, func() error { return nil })
+		if l.fine(); t.Failed() {
+			t.FailNow()
+		}
+	}
+
+	a.leave()
+	a.gone(n.cri, first, second)
+	l.more(20)
+	l.end()
+	if now := lookAt(t, n.cri); now != was {
+		t.Errorf("%s was %+v, and is %+v", n.cri, was, now)
+	}
+	fmt.Fprintln(os.Stderr, l.done.Load(), "calls")
+}
