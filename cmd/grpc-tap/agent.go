@@ -75,6 +75,7 @@ type agent struct {
 	deny    []string
 	runtime string
 	live    bool
+	bare    bool // relays without guards
 	orphan  time.Duration
 	drain   time.Duration
 	state   string
@@ -87,14 +88,14 @@ func (a *agent) flags() *pflag.FlagSet {
 	f.StringSliceVar(&a.allow, "allow", []string{"*"}, "tap CSI drivers whose name or directory matches one of these `GLOBS`")
 	f.StringSliceVar(&a.deny, "deny", nil, "do not tap CSI drivers whose name or directory matches one of these `GLOBS`")
 	f.BoolVar(&a.live, "live-attach", false, "have clients that are connected already dial anew, at a moment when that can't hurt; else the kubelet is seen from its next start on")
+	f.BoolVar(&a.bare, "unguarded", false, "do without the processes that give the paths back if a relay is killed")
 	f.DurationVar(&a.orphan, "orphan-timeout", 10*time.Minute, "relays give their paths back if no agent reads for this long")
 	f.DurationVar(&a.drain, "drain", 0, "cut off connections that remain this long after a path was given back (0: let them end by themselves)")
 	f.StringVar(&a.node.KubeletDir, "kubelet-dir", "", "the kubelet's `DIR` (default /var/lib/kubelet)")
 	f.StringVar(&a.state, "state-dir", takeover.StateDir, "`DIR` of the kill switch, the relays' sockets, and what pods' traces need across a restart")
 	f.StringVar(&a.machine.Dir, "host-dir", "/var/lib/grpc-tap", "`DIR` on the node where relays are started from; not on a file system mounted noexec")
-	f.StringVar(&a.machine.Systemd, "systemd-socket", "", "socket of systemd's manager (default the node's, where it runs systemd)")
 	f.IntVar(&a.machine.PID, "host-pid", 1, "a process of the node's")
-	_, _ = f.MarkHidden("systemd-socket"), f.MarkHidden("host-pid") // for tests; it fails for no flag of ours
+	_ = f.MarkHidden("host-pid") // for tests; it fails for no flag of ours
 	a.show.add(f)
 	f.Lookup("output").DefValue = "none"
 	a.show.format = "none"

@@ -184,7 +184,8 @@ func (n *agentNode) start(ctx context.Context, w *watched) error {
 		n.out.log.Debug("an executable of an earlier version is left on the node", "cause", err)
 	}
 	argv := []string{n.exe, "relay", "--take", w.Path, "--mirror", n.door(w.Path), "--state-dir", n.state,
-		"--orphan-timeout", n.orphan.String(), "--drain", n.drain.String(), "--of-agent", fmt.Sprintf("--keep-clients=%t", w.Kind == discover.CSI)}
+		"--orphan-timeout", n.orphan.String(), "--drain", n.drain.String(), "--of-agent",
+		fmt.Sprintf("--keep-clients=%t", w.Kind == discover.CSI), fmt.Sprintf("--unguarded=%t", n.bare)}
 	return n.machine.Start(ctx, filepath.Base(n.exe)+"-"+unitName(w.Path), "grpc-tap's relay on "+w.Path, argv)
 }
 

@@ -126,8 +126,10 @@ func (r *relayFlags) stand(ctx context.Context) error {
 	if !r.ofAgent {
 		return takeover.Run(ctx, r.take, nil)
 	}
-	if err := takeover.LeaveCgroup(); err != nil {
-		r.take.Log.Warn("the relay may be ended with the agent's container", "cause", err)
+	if os.Getenv("INVOCATION_ID") == "" { // else it is in a unit of systemd's
+		if err := takeover.LeaveCgroup(); err != nil {
+			r.take.Log.Warn("the relay may be ended with the agent's container", "cause", err)
+		}
 	}
 	err := takeover.Run(ctx, r.take, nil)
 	if err == nil { // else it is to be started again

@@ -26,8 +26,6 @@ type Machine struct {
 	Dir string
 	// LogDir is where what is started writes its log, where there is no systemd.
 	LogDir string
-	// Systemd is the socket of its manager; "": the machine's own.
-	Systemd string
 	// PID is a process whose root directory and mount namespace are the machine's: 1,
 	// but for tests. In a container that takes the host's pid namespace.
 	PID int
@@ -152,7 +150,7 @@ func RemoveSelf(command string) error {
 // is one, else in a session of its own. name is the unit's, without its suffix, and
 // what it is for description. argv[0] is a path of the machine's.
 func (m *Machine) Start(ctx context.Context, name, description string, argv []string) error {
-	if m.Systemd == "" && !m.systemdRuns() {
+	if !m.systemdRuns() {
 		return m.startAlone(name, argv)
 	}
 	return m.startUnit(ctx, name, description, argv)

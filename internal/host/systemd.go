@@ -62,12 +62,8 @@ func properties(description string, argv []string) []systemd.Property {
 }
 
 func (m *Machine) dial() (*systemd.Conn, error) {
-	path := m.Systemd
-	if path == "" {
-		path = m.in("/run/systemd/private")
-	}
 	return systemd.NewConnection(func() (*dbus.Conn, error) {
-		conn, err := dbus.Dial("unix:path=" + path)
+		conn, err := dbus.Dial("unix:path=" + m.in("/run/systemd/private"))
 		if err != nil {
 			return nil, err
 		}

@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -26,8 +25,7 @@ type agent struct {
 	node   *fakeNode
 }
 
-// onAgent starts an agent on a fake node. lines are settings beside those that keep
-// it to its directories.
+// onAgent makes an agent on a fake node, whose end leaves nothing there.
 func onAgent(t testing.TB, n *fakeNode, lines ...string) *agent {
 	t.Helper()
 	if binary == "" {
@@ -39,11 +37,15 @@ func onAgent(t testing.TB, n *fakeNode, lines ...string) *agent {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	a := &agent{dir: dir, node: n, Tap: &Tap{Tells: true, t: t, lab: l}}
-	a.settings(append(lines, "output: json", "runtime: "+n.cri, "kubeletDir: "+a.path("kubelet"), "stateDir: "+a.path("state"),
-		"hostDir: "+a.path("host"), "orphanTimeout: 3s")...)
+	a := &agent{dir: dir, node: n, Tap: &Tap{Tells: true, stopped: true, t: t, lab: l}}
+	a.settings(lines...)
 	// Not every machine's root may look at its first process.
 	a.argv = []string{binary, "agent", "--config", a.config, "--host-pid", strconv.Itoa(os.Getpid())}
+	t.Cleanup(func() { // as its lease's end would
+		a.leave()
+		a.gone(n.cri)
+		eventually(t, "no executable is left", func() bool { left, _ := filepath.Glob(a.path("host/*")); return len(left) == 0 })
+	})
 	return a
 }
 
@@ -51,14 +53,15 @@ func (a *agent) path(elem ...string) string {
 	return filepath.Join(append([]string{a.dir}, elem...)...)
 }
 
+// settings are lines of its file, beside those that keep it to its directories.
 func (a *agent) settings(lines ...string) {
 	a.t.Helper()
+	lines = append(lines, "output: json", "runtime: "+a.node.cri, "kubeletDir: "+a.path("kubelet"), "stateDir: "+a.path("state"),
+		"hostDir: "+a.path("host"), "orphanTimeout: 3s")
 	a.config = a.path("config.yaml")
-	if err := os.WriteFile(a.config+".new", []byte(strings.Join(lines, "\n")+"\n"), 0o600); err == nil {
-		err = os.Rename(a.config+".new", a.config)
-		if err != nil {
-			a.t.Fatal(err)
-		}
+	err := os.WriteFile(a.config+".new", []byte(strings.Join(lines, "\n")+"\n"), 0o600)
+	if err = errors.Join(err, os.Rename(a.config+".new", a.config)); err != nil {
+		a.t.Fatal(err)
 	}
 }
 
@@ -67,7 +70,6 @@ func (a *agent) starts() {
 	a.t.Helper()
 	a.Process = a.lab.Start("agent", nil, a.argv...)
 	a.stopped = false
-	a.t.Cleanup(a.leave)
 }
 
 // driver has a fake driver come to the kubelet's directory, and returns its socket.
@@ -118,16 +120,15 @@ func probe(socket string) error {
 	return err
 }
 
-// gone waits until nothing of grpc-tap is left on the fake node.
+// gone waits until nothing of grpc-tap is left beside paths.
 func (a *agent) gone(paths ...string) {
 	a.t.Helper()
-	eventually(a.t, "nothing of it is left", func() bool {
-		left := nothingBeside(paths...)
-		host, _ := filepath.Glob(a.path("host/*"))
-		return left && len(host) == 0
+	eventually(a.t, "nothing of it is left beside them", func() bool {
+		return nothingBeside(paths...)
 	})
 }
 
+// nothingBeside: no file of ours is beside these paths.
 func nothingBeside(paths ...string) bool {
 	for _, p := range paths {
 		beside, _ := filepath.Glob(filepath.Join(filepath.Dir(p), "."+filepath.Base(p)+".grpc-tap*"))
@@ -181,5 +182,51 @@ func TestAgentLife(t *testing.T) {
 	if now := lookAt(t, n.cri); now != was {
 		t.Errorf("%s was %+v, and is %+v", n.cri, was, now)
 	}
-	fmt.Fprintln(os.Stderr, l.done.Load(), "calls")
+	t.Logf("%d calls, none failed", l.done.Load())
+}
+
+// TestAgentSettings: another file of settings is gone on with, one with a mistake is
+// not, and what is denied from then on is given back in time.
+func TestAgentSettings(t *testing.T) {
+	n := newFakeNode(t)
+	a := onAgent(t, n)
+	first, second := a.driver("first.csi.test"), a.driver("second.csi.test")
+	a.starts()
+	for _, path := range []string{n.cri, first, second} {
+		a.stands(path)
+	}
+	a.settings("denyy: [second*]", "payload: some")
+	a.Until("a mistake is said", eventuallyTime, func() bool {
+		return strings.Contains(a.Said(), "is not taken: ") && strings.Contains(a.Said(), `there is no setting "denyy"`)
+	})
+	a.told(second, func() error { return probe(second) })
+
+	a.settings("deny: [second*]")
+	a.Until("the change is taken", eventuallyTime, func() bool { return strings.Contains(a.Said(), "has changed: going on") })
+	a.gone(second)
+	a.told(first, func() error { return probe(first) })
+	a.told(n.cri, func() error { return version(n.cri) })
+	if err := probe(second); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAgentDisabled: the kill switch has every path given back, and none is taken while
+// it is there.
+func TestAgentDisabled(t *testing.T) {
+	n := newFakeNode(t)
+	a := onAgent(t, n)
+	a.starts()
+	a.stands(n.cri)
+	disable := a.path("state/disable")
+	if err := os.WriteFile(disable, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.gone(n.cri)
+	a.Until("it says so", eventuallyTime, func() bool { return strings.Contains(a.Said(), "nothing is tapped: ") })
+	if err := errors.Join(version(n.cri), os.Remove(disable)); err != nil {
+		t.Fatal(err)
+	}
+	a.Until("it is taken again", 2*eventuallyTime, func() bool { return by(t, n.cri) != 0 })
+	a.told(n.cri, func() error { return version(n.cri) })
 }

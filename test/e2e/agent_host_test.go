@@ -1,0 +1,132 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/grpc-tap/grpc-tap/internal/takeover"
+)
+
+// by is the process that has a path.
+func by(t testing.TB, path string) (pid int) {
+	t.Helper()
+	st, err := takeover.Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st.By
+}
+
+// TestAgentUpgrade: an agent of another version has relays of its own take the place of
+// those that stand. No call fails, and of the old version nothing stays.
+func TestAgentUpgrade(t *testing.T) {
+	n := newFakeNode(t)
+	a := onAgent(t, n)
+	l := runtimeTraffic(t, n.cri)
+	a.starts()
+	a.stands(n.cri)
+	l.more(20)
+	old := by(t, n.cri)
+	a.leave()
+
+	newer := a.path("grpc-tap")
+	program, err := os.ReadFile(binary)
+	if err == nil { // what is behind an executable's end is nobody's
+		err = os.WriteFile(newer, append(program, "newer"...), 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.argv[0] = newer
+	a.starts()
+	a.stands(n.cri)
+	a.Until("another relay stands", eventuallyTime, func() bool { pid := by(t, n.cri); return pid != 0 && pid != old })
+	a.told(n.cri, func() error { return nil })
+	l.more(20)
+	a.Until("the old one has ended, and its executable is gone", 2*eventuallyTime, func() bool {
+		exes, _ := filepath.Glob(a.path("host/grpc-tap-*"))
+		return unix.Kill(old, 0) != nil && len(exes) == 1
+	})
+	l.fine()
+	l.end()
+}
+
+// TestAgentInContainer: an agent in a mount namespace of its own, where its executable
+// and its directories are other than the node's, has its relays run on the node.
+func TestAgentInContainer(t *testing.T) {
+	n := newFakeNode(t)
+	a := onAgent(t, n)
+	for _, dir := range []string{"inside", "host"} {
+		if err := os.MkdirAll(a.path(dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	script := `mount -t tmpfs inside "$DIR/inside"; mount -t tmpfs covers "$DIR/host"; cp "$0" "$DIR/inside/grpc-tap"; shift 0; exec "$DIR/inside/grpc-tap" "$@"`
+	a.argv = append([]string{"env", "DIR=" + a.dir, "unshare", "--mount", "sh", "-ec", script, binary}, a.argv[1:]...)
+	l := runtimeTraffic(t, n.cri)
+	a.starts()
+	a.stands(n.cri)
+	l.more(20)
+	relay := by(t, n.cri)
+	exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", relay))
+	theirs, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", relay))
+	ours, _ := os.Readlink("/proc/self/ns/mnt")
+	if !strings.HasPrefix(exe, a.path("host")+"/") || theirs != ours {
+		t.Errorf("the relay is %s in %s, and the node is %s", exe, theirs, ours)
+	}
+	a.Killed()
+	l.more(20)
+	a.starts()
+	a.stands(n.cri)
+	a.told(n.cri, func() error { return nil })
+	if again := by(t, n.cri); again != relay {
+		t.Errorf("the relay was %d, and is %d", relay, again)
+	}
+	l.fine()
+	l.end()
+}
+
+// TestAgentUnits: where the node runs systemd, relays are transient units, and what ends
+// the agent does not end them; killed, they are started again; and the lease's end leaves
+// no unit.
+func TestAgentUnits(t *testing.T) {
+	n := newFakeNode(t)
+	a := onAgent(t, n, "unguarded: true") // the lab's systemd is in a cgroup of its own, which no guard can leave
+	s := a.lab.Systemd(filepath.Join("..", "..", "deploy", "systemd"), "")
+	a.argv = append(a.argv[:len(a.argv)-1], fmt.Sprint(s.PID()))
+	l := runtimeTraffic(t, n.cri)
+	a.starts()
+	a.stands(n.cri)
+	l.more(20)
+	units := func() []string {
+		out, err := s.Ctl("list-units", "--plain", "--no-legend", "grpc-tap-*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Fields(out)
+	}
+	unit := append(units(), "")[0]
+	relay := by(t, n.cri)
+	if s.MainPID(unit) != relay {
+		t.Fatalf("pid %d has the path, which is not unit %q's (%v)", relay, unit, units())
+	}
+	a.Killed()
+	l.more(20)
+	a.starts()
+	a.stands(n.cri)
+	l.fine()
+	l.end()
+	if err := unix.Kill(relay, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	a.Until("systemd starts it again", 2*eventuallyTime, func() bool { pid := by(t, n.cri); return pid != 0 && pid != relay && pid == s.MainPID(unit) })
+	a.told(n.cri, func() error { return version(n.cri) })
+	a.leave()
+	a.gone(n.cri)
+	eventually(t, "no unit is left", func() bool { return len(units()) == 0 })
+}
