@@ -33,6 +33,7 @@ var may = map[string]struct {
 	"internal/span":            {[]string{"internal/call"}, "sinks know the record and not each other"},
 	"internal/host":            {nil, "it starts processes and knows nothing of what they do"},
 	"internal/config":          {nil, "settings are flags, whosever they are"},
+	"internal/sample":          {[]string{"internal/call"}, "what is kept is decided from records alone: no clock, no sink, and no exporter"},
 	"internal/discover":        {nil, "it looks at the machine and changes nothing: it knows no relay and no takeover"},
 	"internal/view":            {[]string{"internal/call"}, "sinks know the record and not each other"},
 	"internal/view/term":       {[]string{"internal/call"}, "sinks know the record and not each other"},
@@ -52,6 +53,7 @@ var onlyModules = map[string]struct {
 	"internal/takeover": {[]string{"golang.org/x/sys"}, []string{"net/http"}, "as internal/proxy"},
 	"internal/codec":    {[]string{"golang.org/x/net", "golang.org/x/text"}, nil, "hpack and http2's constants; the decoder is ours, since it is pushed to"},
 	"internal/call":     {nil, nil, "every sink shares it"},
+	"internal/sample":   {nil, nil, "it is asked for each call, before any sink"},
 }
 
 type pkg struct {
