@@ -22,7 +22,8 @@ path is taken away, and connections that are open are relayed to their end by
 a process of their own, so that no call is lost. With --fail-open the path is a
 link to the upstream then, and whoever dials it gets that.
 
-The filters choose what is printed; spans are exported for every call.`,
+The filters choose what is printed. Spans are exported for every call, unless
+--sampling-rate-per-million or OTEL_TRACES_SAMPLER says otherwise.`,
 		Example: `  grpc-tap proxy --listen /run/tap.sock --upstream /run/containerd/containerd.sock
   crictl --runtime-endpoint unix:///run/tap.sock pods
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/grpc-tap/grpc-tap/internal/call"
 	"github.com/grpc-tap/grpc-tap/internal/identity"
+	"github.com/grpc-tap/grpc-tap/internal/sample"
 	"github.com/grpc-tap/grpc-tap/internal/span"
 	"github.com/grpc-tap/grpc-tap/internal/tap"
 	"github.com/grpc-tap/grpc-tap/internal/view"
@@ -24,7 +25,7 @@ import (
 )
 
 // showFlags are shared by the commands that show calls. The filters choose
-// what is printed; spans are exported for every call.
+// what is printed, and not which spans are exported.
 type showFlags struct {
 	format   string
 	filter   view.Filter
@@ -32,6 +33,7 @@ type showFlags struct {
 	insecure bool
 	logLevel string
 	payload  payloadFlags
+	sampling samplingFlags
 	remember string // the file by which pods' traces outlive a tap
 }
 
@@ -43,6 +45,7 @@ func (s *showFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&s.filter.Method, "method", "", "print only methods that match this `GLOB`, such as '*Container*' or 'csi.v1.Node/*'")
 	f.StringVar(&s.endpoint, "otlp-endpoint", "", "export spans to this collector by OTLP/gRPC: `HOST:PORT` (or OTEL_EXPORTER_OTLP_ENDPOINT)")
 	f.BoolVar(&s.insecure, "otlp-insecure", false, "the collector takes plaintext, not TLS")
+	s.sampling.add(f)
 	s.payload.add(f)
 	f.StringVar(&s.logLevel, "log-level", "info", "what to log on stderr: debug, info, warn or error")
 }
@@ -56,7 +59,7 @@ func (s *showFlags) check() error {
 	if _, err := s.level(); err != nil {
 		return err
 	}
-	return errors.Join(s.filter.Validate(), s.payload.check())
+	return errors.Join(s.filter.Validate(), s.sampling.check(), s.payload.check())
 }
 
 func (s *showFlags) level() (l slog.Level, err error) {
@@ -73,7 +76,8 @@ type output struct {
 	pods    *identity.Map
 	records *tap.Out // in front of the sinks
 	printed printer
-	spans   *span.Exporter // nil: none are exported
+	spans   *span.Exporter  // nil: none are exported
+	sampler *sample.Sampler // nil: spans decides which
 	phases  *phases
 
 	toStdout, toSpans, toAlso *tap.Queue // in front of each; nil where there is none
@@ -101,6 +105,9 @@ func (s *showFlags) open(ctx context.Context, stop func(), stdout, stderr io.Wri
 		if err != nil {
 			return nil, err
 		}
+		if o.sampler, err = s.sampling.open(o.spans, o.log); err != nil {
+			return nil, err
+		}
 		o.toSpans = tap.NewQueue("the exporter", o.spans, tap.QueueSize)
 		o.sinks = append(o.sinks, o.toSpans)
 	}
@@ -115,7 +122,10 @@ func (s *showFlags) open(ctx context.Context, stop func(), stdout, stderr io.Wri
 	o.phases = newPhases(o.spans, s.keeps(), s.remember, o.log)
 	o.pods = identity.New()
 	o.records = tap.NewOut(o.pods, o.phases, o.sinks...)
-	if o.spans != nil {
+	switch {
+	case o.sampler != nil:
+		o.records.Sample = o.sampler.Sample
+	case o.spans != nil:
 		o.records.Sample = o.spans.Sample
 	}
 	return o, nil
@@ -234,6 +244,9 @@ func (o *output) losses() string {
 				lost = append(lost, fmt.Sprintf("%d dropped (%s)", n, reason))
 			}
 		}
+	}
+	if o.sampler != nil {
+		lost = append(lost, fmt.Sprintf("%s not sampled", plural(o.sampler.Stats().Dropped, "call")))
 	}
 	if len(lost) == 0 {
 		return ""

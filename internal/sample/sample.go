@@ -65,7 +65,7 @@ type Sampler struct {
 // New makes a Sampler that has seen nothing yet.
 func New(o Options) (*Sampler, error) {
 	if o.RatePerMillion < 0 || o.RatePerMillion > million {
-		return nil, fmt.Errorf("%d per million: give 0 (no polling) to 1000000 (all of it)", o.RatePerMillion)
+		return nil, fmt.Errorf("%d is no share of a million: give 0 to 1000000", o.RatePerMillion)
 	}
 	s := &Sampler{
 		below: uint64(float64(o.RatePerMillion) / million * (1 << 63)), seed: maphash.MakeSeed(),

@@ -92,7 +92,7 @@ func New(ctx context.Context, o Options) (*Exporter, error) {
 
 	sampler, err := newSampler(os.Getenv)
 	if err != nil {
-		o.Log.Warn("every call is exported: correct the sampler's variables", "error", err)
+		o.Log.Warn("the sampler's variables are passed over: correct them", "error", err)
 	}
 	queue := positiveEnv("OTEL_BSP_MAX_QUEUE_SIZE", sdktrace.DefaultMaxQueueSize)
 	led := &ledger{limit: int64(queue)}
@@ -106,6 +106,10 @@ func New(ctx context.Context, o Options) (*Exporter, error) {
 	go e.send(envMilliseconds("OTEL_BSP_SCHEDULE_DELAY", 2000), envMilliseconds("OTEL_BSP_EXPORT_TIMEOUT", sdktrace.DefaultExportTimeout))
 	return e, nil
 }
+
+// Samples says whether the standard variables name a sampler. Without one every
+// call is exported that nobody else declines.
+func (e *Exporter) Samples() bool { return e.sampler != nil }
 
 // Sample says whether a call's span is to be exported, by the standard variables.
 func (e *Exporter) Sample(r *call.Record) bool { return sampled(e.sampler, r) }
