@@ -12,8 +12,8 @@ const (
 )
 
 // Stats are counts since New. Exported, all of Dropped, and what is still
-// queued add up to the records, phases and notices given (less those that
-// OTEL_TRACES_SAMPLER declined).
+// queued add up to the records, phases and notices given (less those that are not
+// sampled).
 type Stats struct {
 	Exported uint64
 	Dropped  map[string]uint64 // by reason; every reason is present
