@@ -2,6 +2,7 @@ package sample
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -34,7 +35,7 @@ func FuzzLaws(f *testing.F) {
 		if n := sum(st); n != calls {
 			t.Errorf("%d calls are counted of %d", n, calls)
 		}
-		if most := uint64(slowAtOnce*len(s.usuals)) + calls/slowOneIn; st.Kept[Slow] > most {
+		if most := uint64(mostSlow(0)*len(s.usuals)) + calls/50; st.Kept[Slow] > most {
 			t.Errorf("%d of %d calls are kept as slow", st.Kept[Slow], calls)
 		}
 		if st.Kept[First] > uint64(len(s.usuals)) {
@@ -120,22 +121,27 @@ func TestUsualShifts(t *testing.T) {
 	}
 }
 
-// TestSlowOscillates: where a method is slow now and again, each time another way,
-// what is kept of that is bounded.
-func TestSlowOscillates(t *testing.T) {
-	u := usuals{}.of(method{})
-	kept := 0
-	const calls = 100_000
-	for i := range calls {
-		took := time.Millisecond
-		if i/300%2 == 1 { // now and again all of them
-			took = time.Second << (i / 600 % 10)
+// mostSlow bounds what is kept as slow of so many calls of a method: one in 50, and
+// 32 that were too many for what was known.
+func mostSlow(calls int) int { return 32 + calls/50 }
+
+// TestSlowestOfAll plays against the estimate: a part of the calls take each time just
+// so long that they are slow.
+func TestSlowestOfAll(t *testing.T) {
+	for _, part := range []float64{1, 0.5, 0.1, 0.05, 0.03, 0.01} {
+		random := rand.New(rand.NewPCG(1, 2))
+		u, kept := &usual{}, 0
+		for n := range 100_000 {
+			took := time.Millisecond
+			if random.Float64() < part {
+				took = min(notSlow<<u.most(), 20*time.Minute)
+			}
+			if u.slow(took) {
+				kept++
+			}
+			if most := mostSlow(n); kept > most {
+				t.Fatalf("part %v: of %d calls %d are kept as slow, more than %d", part, n, kept, most)
+			}
 		}
-		if u.slow(took) {
-			kept++
-		}
-	}
-	if most := slowAtOnce + calls/slowOneIn; kept > most {
-		t.Errorf("%d of %d are kept as slow, more than %d", kept, calls, most)
 	}
 }

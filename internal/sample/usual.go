@@ -11,10 +11,6 @@ const (
 	// latest is how many calls of a method say what is usual, the latest half of
 	// them at least.
 	latest = 2048
-	// Of a method's calls, one in slowOneIn may be kept as slow, and slowAtOnce that
-	// were not used before.
-	slowOneIn  = 50
-	slowAtOnce = 16
 	// maxMethods bounds the methods that are told apart, each socket's for itself:
 	// two drivers are not equally fast.
 	maxMethods = 1024
@@ -31,7 +27,6 @@ type method struct {
 type usual struct {
 	counts [16]uint16
 	n      uint32 // their sum
-	credit uint16 // for slow calls, slowOneIn each
 }
 
 // usuals are those of all methods.
@@ -43,23 +38,19 @@ func (u usuals) of(m method) *usual {
 		m = method{} // all newcomers are one
 	}
 	if u[m] == nil {
-		u[m] = &usual{credit: slowAtOnce * slowOneIn}
+		u[m] = &usual{}
 	}
 	return u[m]
 }
 
 // slow takes in a call, and says whether it took twice as long at least as 99 of
-// 100 before it, within what may be kept as slow.
+// 100 before it. So of a method's calls it can't be true of more than a few in 100,
+// however they change: what is slow more often is what is usual.
 func (u *usual) slow(took time.Duration) bool {
 	at := length(took)
 	slow := at >= u.most()+2
 	u.add(at)
-	u.credit = min(u.credit+1, slowAtOnce*slowOneIn)
-	if !slow || u.credit < slowOneIn {
-		return false
-	}
-	u.credit -= slowOneIn
-	return true
+	return slow
 }
 
 // length is the place of a call's length in counts.
