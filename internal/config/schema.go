@@ -33,8 +33,8 @@ func property(f *pflag.Flag) map[string]any {
 		p["type"], p["pattern"], p["default"] = "string", `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$|^0$`, f.DefValue
 	case "stringSlice", "stringArray":
 		p["type"], p["items"] = "array", map[string]any{"type": "string"}
-	default:
-		p["type"], p["default"] = "string", f.DefValue
+	default: // a number is as good a text
+		p["type"], p["default"] = []string{"string", "number"}, f.DefValue
 	}
 	return p
 }
