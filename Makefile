@@ -4,6 +4,8 @@
 # make e2e        the long ones: critest against containerd 2.x and a real kubelet with
 #                 static pods, both directly and through grpc-tap; and a cluster of one
 #                 node, whose pods have CSI volumes
+# make image      the container image for amd64 and arm64, from scratch, and its SBOMs: an
+#                 OCI layout in bin/image
 # make bench      what it costs, beside direct, a plain relay, a grpc-go proxy and socat:
 #                 writes docs/benchmarks.md
 # make soak       attach and detach 1,000 times, kill the relay 300 times, restart
@@ -28,6 +30,13 @@ bin/grpc-tap: FORCE
 demo: bin/grpc-tap
 	bin/grpc-tap demo --once
 
+image:
+	for arch in amd64 arm64; do \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -ldflags '$(LDFLAGS)' -o bin/grpc-tap-$$arch ./cmd/grpc-tap || exit 1; \
+	done
+	cd tools/image && go run . -out ../../bin/image -version '$(VERSION)' -revision '$(COMMIT)' -created "$$(date -u +%Y-%m-%dT%H:%M:%SZ)" \
+		amd64=../../bin/grpc-tap-amd64 arm64=../../bin/grpc-tap-arm64
+
 test: deps lint unit fuzz real
 	@echo "make test: everything passed"
 
@@ -45,6 +54,7 @@ lint:
 # All but the end-to-end tests, with the race detector.
 unit:
 	CGO_ENABLED=1 go test -race ./cmd/... ./internal/... ./test/fakecri/...
+	cd tools/image && go vet ./... && go test ./...
 
 fuzz:
 	sh test/fuzz.sh $(FUZZTIME)
@@ -76,4 +86,4 @@ clean:
 	rm -rf bin .cache
 
 FORCE:
-.PHONY: bench demo test deps lint unit fuzz real e2e soak hang vuln clean FORCE
+.PHONY: bench demo image test deps lint unit fuzz real e2e soak hang vuln clean FORCE
