@@ -70,6 +70,11 @@ func (m *Map) Complete(r *call.Record, f schema.Facts) {
 	defer m.mu.Unlock()
 	ok := r.State == call.Done && r.Code == "OK"
 	own := fromPath(f)
+	if isCSI(r) && f.PodUID != own.pod {
+		// The path is the kubelet's word. The context may be the word of who wrote the
+		// volume into his pod: the driver has to ask the kubelet for its own.
+		f.PodNamespace, f.PodName, f.PodUID = "", "", ""
+	}
 	state(&r.Pod.Namespace, f.PodNamespace)
 	state(&r.Pod.Name, f.PodName)
 	state(&r.Pod.UID, f.PodUID, own.pod)
@@ -188,7 +193,7 @@ func (m *Map) learnNames(r *call.Record) {
 		return
 	}
 	m.learnPod(r.Pod)
-	if strings.HasPrefix(r.Service, "csi.") {
+	if isCSI(r) {
 		m.learnVolume(r)
 	}
 }
@@ -229,10 +234,12 @@ func (m *Map) belongs(f schema.Facts, pod call.Pod) {
 	}
 }
 
+func isCSI(r *call.Record) bool { return strings.HasPrefix(r.Service, "csi.") }
+
 // fill completes a record from what was learned, from the particular to the
 // general: the container gives the sandbox, the sandbox the pod.
 func (m *Map) fill(r *call.Record) {
-	if strings.HasPrefix(r.Service, "csi.") {
+	if isCSI(r) {
 		r.Volume.Driver = m.driver(r)
 		m.fillVolume(r)
 	}

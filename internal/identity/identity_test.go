@@ -103,10 +103,19 @@ func TestPlaybook(t *testing.T) {
 			{did("GetPluginInfo"), schema.Facts{ServerName: "nfs.csi.k8s.io", Driver: "nfs.csi.k8s.io"}}, {did("NodeGetCapabilities"), schema.Facts{}}},
 			call.Record{Volume: call.Volume{Driver: "nfs.csi.k8s.io"}, Server: call.Server{Name: "nfs.csi.k8s.io"}}},
 		"a volume's context teaches a pod": {[]step{
-			{did("NodePublishVolume"), schema.Facts{PodNamespace: "a", PodName: "b", VolumePath: strings.Replace(target, uid, "u2", 1)}},
+			{did("NodePublishVolume"), schema.Facts{PodNamespace: "a", PodName: "b", PodUID: "u2", VolumePath: strings.Replace(target, uid, "u2", 1)}},
 			{did("NodeGetVolumeStats"), schema.Facts{VolumePath: strings.Replace(target, uid, "u2", 1)}}},
 			call.Record{Pod: call.Pod{Namespace: "a", Name: "b", UID: "u2"},
 				Volume: call.Volume{PV: "pv-1", Path: strings.Replace(target, uid, "u2", 1), Driver: "nfs"}}},
+		// Where the driver does not ask for podInfoOnMount, the context of a volume that is
+		// written in a pod is its author's alone; the path is the kubelet's.
+		"a volume's context does not make it another pod's": {[]step{
+			{did("NodePublishVolume"), podFacts(web, schema.Facts{VolumePath: strings.Replace(target, uid, "u2", 1)})}},
+			call.Record{Pod: call.Pod{UID: "u2"}, Volume: call.Volume{PV: "pv-1", Path: strings.Replace(target, uid, "u2", 1), Driver: "nfs"}}},
+		"nor gives it another's name": {[]step{
+			{did("NodePublishVolume"), schema.Facts{PodNamespace: "shop", PodName: "web", VolumePath: strings.Replace(target, uid, "u2", 1)}},
+			{did("NodeUnpublishVolume"), schema.Facts{VolumePath: strings.Replace(target, uid, "u2", 1)}}},
+			call.Record{Pod: call.Pod{UID: "u2"}, Volume: call.Volume{PV: "pv-1", Path: strings.Replace(target, uid, "u2", 1), Driver: "nfs"}}},
 		"different pods are not mixed": {[]step{{did("ContainerStatus"), schema.Facts{ContainerID: "c1", PodUID: "other"}}},
 			call.Record{Pod: call.Pod{UID: "other"}, Container: app.Container, SandboxID: "s1", Image: "nginx:1", Server: containerd}},
 	} {
