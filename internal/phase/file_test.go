@@ -94,7 +94,7 @@ func TestAtOnce(t *testing.T) {
 		placing.Go(func() {
 			for i := range 50 {
 				startPod(tracker, 100*socket+i, 2, midnight)
-				tracker.Ran(podNamed(fmt.Sprint(i)), "s", "app")
+				tracker.Ran(podNamed(fmt.Sprint(i)), "s", "app", true)
 			}
 		})
 	}

@@ -16,7 +16,7 @@ import (
 //	begin START METHOD POD OBJECT
 //	tick SECONDS | what is told; and what fails
 //	restart                    another tap comes, with the same store
-//	ran POD SANDBOX CONTAINER  a list shows it
+//	ran POD SANDBOX CONTAINER [exited]  a list shows it
 //
 // with times in seconds. An OBJECT is a sandbox, an image, a volume, or a
 // container as NAME@ID. A PLACE is own, native, start or stop, with .EPOCH and
@@ -92,7 +92,7 @@ func (s *script) do(f []string) string {
 	case "restart":
 		s.restart()
 	case "ran":
-		s.now.Ran(podNamed(f[1]), f[2], f[3])
+		s.now.Ran(podNamed(f[1]), f[2], f[3], len(f) == 4)
 	case "close":
 		return said(s.now.Close(at(f[1])))
 	case "tick":

@@ -304,6 +304,25 @@ func TestPlaybook(t *testing.T) {
 			30 +1 RunPodSandbox    web s2      | start.1
 			ran web s2 app
 			31 +1 CreateContainer  web app@c3  | start.1`,
+		"one that was there before, and its earlier sandbox": `
+			ran web s0 app exited
+			ran web s1 app
+			ran web s0 log exited
+			4  +1 StopContainer    web app@c1  | stop
+			5  +1 StopPodSandbox   web s1      | stop
+			tick 26 | pod stop shop/web stopped 4-6 2 calls
+			30 +1 RunPodSandbox    web s2      | start.1`,
+		"one that was there before, when its earlier sandbox is tidied away": `
+			ran web s0 app exited
+			ran web s1 app
+			1  +1 RemovePodSandbox web s0      | own
+			2  +1 NodePublishVolume web v1     | own`,
+		"one whose containers crash was there before": `
+			ran web s1 app exited
+			1  +1 RemovePodSandbox web s0      | own
+			2  +1 CreateContainer  web app@c1  | own
+			5  +1 StopPodSandbox   web s1      | stop
+			tick 26 | pod stop shop/web stopped 5-6 1 calls`,
 		"native parents, sampled and not": `
 			0  +1 NodePublishVolume web v1     | start
 			1  +1 RunPodSandbox    web s1 native | native>start

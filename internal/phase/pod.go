@@ -153,9 +153,10 @@ func (t *Tracker) heard(p *pod, r *call.Record) {
 }
 
 // Ran says that a container was there before this Tracker: a list of the
-// runtime's shows it in a sandbox that is ready. That it is made anew is then
-// not taken for its pod's start. Of a pod whose start was seen it says nothing.
-func (t *Tracker) Ran(who call.Pod, sandboxID, container string) {
+// runtime's shows it. That it is made anew is then not taken for its pod's start.
+// Of a pod whose start was seen it says nothing. One that does not run (now: false)
+// may be what is left in an earlier sandbox.
+func (t *Tracker) Ran(who call.Pod, sandboxID, container string, now bool) {
 	if !fits(who.UID) {
 		return
 	}
@@ -178,7 +179,8 @@ func (t *Tracker) Ran(who call.Pod, sandboxID, container string) {
 		p.start.told = true
 		delete(t.open, p.start)
 	}
-	if len(p.sandboxes) == 0 && p.own(t, sandboxID) {
+	if (now || len(p.sandboxes) == 0) && p.own(t, sandboxID) {
+		clear(p.sandboxes)
 		put(&p.sandboxes, sandboxID, true)
 	}
 	put(&p.containers, cut(container), true)

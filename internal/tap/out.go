@@ -30,8 +30,9 @@ type Phases interface {
 	Begin(*call.Record)
 	// Place is told of each call that has ended.
 	Place(*call.Record)
-	// Ran is told of a container that was there before anybody looked.
-	Ran(pod call.Pod, sandboxID, container string)
+	// Ran is told of a container that was there before anybody looked, and whether
+	// it runs now.
+	Ran(pod call.Pod, sandboxID, container string, now bool)
 }
 
 // Out is where the records of a node's taps come together: each is completed by
@@ -82,7 +83,7 @@ func (o *Out) began(r *call.Record, f schema.Facts) {
 func (o *Out) Listed(e *schema.Listed, asked schema.Facts) {
 	f, news := o.pods.Learn(e, asked)
 	if news && f.ContainerID != "" && e.Ran() && o.phases != nil {
-		o.phases.Ran(call.Pod{Namespace: f.PodNamespace, Name: f.PodName, UID: f.PodUID}, f.SandboxID, f.ContainerName)
+		o.phases.Ran(call.Pod{Namespace: f.PodNamespace, Name: f.PodName, UID: f.PodUID}, f.SandboxID, f.ContainerName, e.Runs())
 	}
 }
 

@@ -51,8 +51,8 @@ func (n *node) Records(all []*call.Record) {
 func (n *node) Follows(string, string) bool { return true }
 func (n *node) Begin(*call.Record)          {}
 func (n *node) Place(r *call.Record)        { n.note(r.Method + " " + r.Pod.UID) }
-func (n *node) Ran(pod call.Pod, sandbox, container string) {
-	n.note("ran " + pod.Name + " " + sandbox + " " + container)
+func (n *node) Ran(pod call.Pod, sandbox, container string, now bool) {
+	n.note(fmt.Sprintf("ran %s %s %s %v", pod.Name, sandbox, container, now))
 }
 
 func (n *node) note(s string) {
@@ -150,7 +150,7 @@ func TestAListNames(t *testing.T) {
 			list.Listing(func(e *schema.Listed) { n.out.Listed(e, schema.Facts{}) }).Write(wire)
 		}
 		time.Sleep(time.Second)
-		n.want([]string{"ExecSync of shop/web, uid u1, after 150ms"}, []string{"ran web s1 app", "ExecSync u1"})
+		n.want([]string{"ExecSync of shop/web, uid u1, after 150ms"}, []string{"ran web s1 app true", "ExecSync u1"})
 	})
 }
 

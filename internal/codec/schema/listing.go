@@ -103,11 +103,16 @@ func (e *Listed) Facts() Facts {
 // containerRunning is CONTAINER_RUNNING.
 const containerRunning = 1
 
+// Runs: a container that runs.
+func (e *Listed) Runs() bool {
+	state, _ := at(e.bytes, e.list.state)
+	return state.bits == containerRunning
+}
+
 // Ran: a container that runs, or that was made anew before.
 func (e *Listed) Ran() bool {
-	state, _ := at(e.bytes, e.list.state)
 	attempt, _ := at(e.bytes, e.list.attempt)
-	return state.bits == containerRunning || attempt.bits > 0
+	return e.Runs() || attempt.bits > 0
 }
 
 // at is the last field at the end of a path, by numbers.
