@@ -44,6 +44,7 @@ type Map struct {
 type container struct {
 	name, image, sandboxID string
 	pod                    call.Pod
+	listed                 bool // with its state: a status and statistics leave something to learn
 }
 
 type server struct{ name, driver string }
@@ -114,7 +115,7 @@ func (m *Map) Learn(e *schema.Listed, asked schema.Facts) (f schema.Facts, news 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.lists++
-	if len(id) == 0 || m.knows(id, container) {
+	if len(id) == 0 || m.knows(id, container, e.HasState()) {
 		return f, false
 	}
 	f = e.Facts()
@@ -128,16 +129,23 @@ func (m *Map) Learn(e *schema.Listed, asked schema.Facts) (f schema.Facts, news 
 	}
 	m.learnPod(pod)
 	m.belongs(f, pod)
+	if c, ok := m.containers.get(f.ContainerID); ok && e.HasState() {
+		c.listed = true
+		m.containers.put(f.ContainerID, c)
+	}
 	return f, true
 }
 
 // knows: of an object that is listed again and again nothing more is to be learned.
-func (m *Map) knows(id []byte, container bool) bool {
+func (m *Map) knows(id []byte, container, state bool) bool {
 	if !container {
 		_, ok := m.sandboxes.getBytes(id)
 		return ok
 	}
 	c, ok := m.containers.getBytes(id)
+	if state { // events have no sandbox
+		return ok && c.listed && c.sandboxID != ""
+	}
 	return ok && (c.pod.Name != "" || c.sandboxID != "")
 }
 

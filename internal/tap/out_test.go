@@ -154,6 +154,47 @@ func TestAListNames(t *testing.T) {
 	})
 }
 
+// That a container ran before anybody looked is told also where a status or its
+// statistics have named it first.
+func TestAListTellsWhatRan(t *testing.T) {
+	labels := map[string]string{"io.kubernetes.pod.namespace": "shop", "io.kubernetes.pod.name": "web", "io.kubernetes.pod.uid": "u1"}
+	heed := func(n *node, method string, m proto.Message) {
+		wire, err := proto.Marshal(m)
+		must(n.t, err)
+		list := (*schema.APIs)(nil).Lookup("runtime.v1.RuntimeService", method)
+		list.Listing(func(e *schema.Listed) { n.out.Listed(e, schema.Facts{}) }).Write(wire)
+	}
+	for name, first := range map[string]func(*node){
+		"status": func(n *node) {
+			n.out.ended(rpc("ContainerStatus", call.Done, "OK"), schema.Facts{PodNamespace: "shop", PodName: "web", PodUID: "u1", ContainerID: "c1", ContainerName: "app"})
+		},
+		"statistics": func(n *node) {
+			heed(n, "ListContainerStats", &criapi.ListContainerStatsResponse{Stats: []*criapi.ContainerStats{{Attributes: &criapi.ContainerAttributes{
+				Id: "c1", Labels: labels, Metadata: &criapi.ContainerMetadata{Name: "app"}}}}})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newNode(t)
+				first(n)
+				n.mu.Lock()
+				n.placed = nil
+				n.mu.Unlock()
+				for range 3 {
+					heed(n, "ListContainers", &criapi.ListContainersResponse{Containers: []*criapi.Container{
+						{Id: "c1", PodSandboxId: "s1", State: criapi.ContainerState_CONTAINER_RUNNING, Metadata: &criapi.ContainerMetadata{Name: "app"}, Labels: labels}}})
+				}
+				synctest.Wait()
+				n.mu.Lock()
+				defer n.mu.Unlock()
+				if want := []string{"ran web s1 app true"}; !slices.Equal(n.placed, want) {
+					t.Errorf("placed %q, want %q", n.placed, want)
+				}
+			})
+		})
+	}
+}
+
 // What is held is bounded, and the end lets go of it.
 func TestHoldingIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -103,6 +103,9 @@ func (e *Listed) Facts() Facts {
 // containerRunning is CONTAINER_RUNNING.
 const containerRunning = 1
 
+// HasState: a list that says of its containers whether they run.
+func (e *Listed) HasState() bool { return len(e.list.state) > 0 }
+
 // Runs: a container that runs.
 func (e *Listed) Runs() bool {
 	state, _ := at(e.bytes, e.list.state)
