@@ -350,6 +350,23 @@ func TestPlaybook(t *testing.T) {
 			62 +1 NodeUnpublishVolume web v1   | stop
 			63 +1 NodeUnstageVolume -  v1      | stop
 			64 +1 NodeStageVolume  -   v1      | own`,
+		"a volume that another pod could not have, an hour before": `
+			0    +1 NodeStageVolume  -   v1 INTERNAL | own
+			3600 +1 NodeStageVolume  -   v1 INTERNAL | own
+			3602 +1 NodeStageVolume  -   v1          | own
+			3604 +1 NodePublishVolume web v1         | start
+			3605 +1 RunPodSandbox    web s1          | start
+			3606 +1 CreateContainer  web app@c1      | start
+			3607 +1 StartContainer   web app@c1      | start
+			tick 3630 | pod start shop/web started 3600-3608 6 calls 1 failed`,
+		"a volume that another pod could not have, and that was unstaged": `
+			0    +1 NodeStageVolume   -   v1 INTERNAL | own
+			10   +1 NodeUnstageVolume -   v1          | own
+			60   +1 NodeStageVolume   -   v1          | own
+			61   +1 NodePublishVolume web v1          | start
+			62   +1 RunPodSandbox     web s1          | start
+			64   +1 StartContainer    web app@c1      | start
+			tick 90 | pod start shop/web started 60-65 4 calls`,
 		"several pods at once": `
 			0  +1 RunPodSandbox    web s1      | start
 			0  +1 RunPodSandbox    db  s2      | start

@@ -139,6 +139,9 @@ func (t *Tracker) Place(r *call.Record) {
 		t.runtime = r.End()
 	}
 	s := stepOf(r)
+	if s.method == "NodeUnstageVolume" { // whoever tried to have it does so no more
+		delete(t.waiting, volume{r.Socket, r.Volume.ID})
+	}
 	p := t.podOf(r, s)
 	if p == nil {
 		t.await(r, s)

@@ -2,6 +2,7 @@ package phase
 
 import (
 	"slices"
+	"time"
 
 	"github.com/grpc-tap/grpc-tap/internal/call"
 )
@@ -18,6 +19,9 @@ type waiting struct {
 const (
 	maxWaiting = 256 // volumes
 	maxTries   = 16  // of each, the latest
+	// A try is followed by the next, or by the publish, within retried: the kubelet waits
+	// for two minutes between them at most. What is older was for another pod.
+	retried = 5 * time.Minute
 )
 
 // await remembers a call of no known pod, if it stages a volume.
@@ -58,6 +62,14 @@ func (t *Tracker) adopt(p *pod, r *call.Record, s *step) {
 		return
 	}
 	delete(t.waiting, v)
+	begin := r.Start
+	for i, w := range slices.Backward(tries) {
+		if begin.Sub(w.call.Start) > retried+w.call.Duration {
+			tries = tries[i+1:]
+			break
+		}
+		begin = w.call.Start
+	}
 	for _, w := range tries {
 		w.call.Subject = cut(subject(r, s)) // by now its PV may be known
 		t.note(p.start, w.call, steps["NodeStageVolume"], w.link, w.message)
