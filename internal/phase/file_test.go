@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestFile(t *testing.T) {
@@ -47,6 +49,46 @@ func TestFile(t *testing.T) {
 	}
 	if id, err := BootID(); len(id) != 36 || err != nil {
 		t.Errorf("boot id %q, %v", id, err)
+	}
+}
+
+// A file that is not one of these is somebody's: it is left alone.
+func TestFileOfAnother(t *testing.T) {
+	for _, content := range []string{"root:x:0:0:root:/root:/bin/bash\n", `{"method":"Version","version":7}`, "[]", "\x00"} {
+		f := File{Path: filepath.Join(t.TempDir(), "calls.jsonl"), Boot: boot}
+		if err := os.WriteFile(f.Path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		tracker, err := New(boot, f)
+		if tracker == nil || err == nil || !strings.Contains(err.Error(), f.Path) {
+			t.Errorf("%q: %v", content, err)
+		}
+		startPod(tracker, 1, 1, midnight)
+		if err := tracker.Save(); err == nil {
+			t.Errorf("%q: written over", content)
+		}
+		if got, err := os.ReadFile(f.Path); string(got) != content || err != nil {
+			t.Errorf("%q became %q, %v", content, got, err)
+		}
+	}
+	// An empty one is what a full disk or a crash leaves, or who made it first.
+	f := File{Path: filepath.Join(t.TempDir(), "pods"), Boot: boot}
+	if err := os.WriteFile(f.Path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Load(); err != nil {
+		t.Error(err)
+	}
+	if err := f.Save(nil); err != nil {
+		t.Error(err)
+	}
+	// Nor is a pipe waited for.
+	f.Path = filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(f.Path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Load(); err == nil {
+		t.Error("a pipe is a file")
 	}
 }
 
