@@ -16,6 +16,7 @@ import (
 //	begin START METHOD POD OBJECT
 //	tick SECONDS | what is told; and what fails
 //	restart                    another tap comes, with the same store
+//	named POD                  a list says its name
 //	ran POD SANDBOX CONTAINER [exited]  a list shows it
 //
 // with times in seconds. An OBJECT is a sandbox, an image, a volume, or a
@@ -93,6 +94,8 @@ func (s *script) do(f []string) string {
 		s.restart()
 	case "ran":
 		s.now.Ran(podNamed(f[1]), f[2], f[3], len(f) == 4)
+	case "named":
+		s.now.Named(podNamed(f[1]))
 	case "close":
 		return said(s.now.Close(at(f[1])))
 	case "tick":

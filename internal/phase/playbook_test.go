@@ -367,6 +367,10 @@ func TestPlaybook(t *testing.T) {
 			62   +1 RunPodSandbox     web s1          | start
 			64   +1 StartContainer    web app@c1      | start
 			tick 90 | pod start shop/web started 60-65 4 calls`,
+		"only a driver is tapped, and a list says the pod's name": `
+			0  +1 NodePublishVolume web v1 nameless | start
+			named web
+			tick 23 | pod start shop/web unfinished 0-1 1 calls`,
 		"several pods at once": `
 			0  +1 RunPodSandbox    web s1      | start
 			0  +1 RunPodSandbox    db  s2      | start

@@ -146,9 +146,22 @@ func without(all []*pod, p *pod) []*pod {
 func (t *Tracker) heard(p *pod, r *call.Record) {
 	t.order.MoveToFront(p.place)
 	p.used = r.End()
-	if p.Pod.Name == "" && r.Pod.Name != "" && r.Pod.UID != "" {
-		p.Pod.Name, p.Pod.Namespace = cut(r.Pod.Name), cut(r.Pod.Namespace)
+	t.named(p, r.Pod)
+}
+
+func (t *Tracker) named(p *pod, who call.Pod) {
+	if p.Pod.Name == "" && who.Name != "" && who.UID != "" {
+		p.Pod.Name, p.Pod.Namespace = cut(who.Name), cut(who.Namespace)
 		t.epochs.change(p.epoch)
+	}
+}
+
+// Named says a pod's name, which its calls may not have had.
+func (t *Tracker) Named(who call.Pod) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p := t.pods[who.UID]; p != nil {
+		t.named(p, who)
 	}
 }
 

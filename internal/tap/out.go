@@ -30,6 +30,9 @@ type Phases interface {
 	Begin(*call.Record)
 	// Place is told of each call that has ended.
 	Place(*call.Record)
+	// Named is told of a pod that a list names: calls that were placed may have had
+	// its UID alone.
+	Named(call.Pod)
 	// Ran is told of a container that was there before anybody looked, and whether
 	// it runs now.
 	Ran(pod call.Pod, sandboxID, container string, now bool)
@@ -82,8 +85,13 @@ func (o *Out) began(r *call.Record, f schema.Facts) {
 // request.
 func (o *Out) Listed(e *schema.Listed, asked schema.Facts) {
 	f, news := o.pods.Learn(e, asked)
-	if news && f.ContainerID != "" && e.Ran() && o.phases != nil {
-		o.phases.Ran(call.Pod{Namespace: f.PodNamespace, Name: f.PodName, UID: f.PodUID}, f.SandboxID, f.ContainerName, e.Runs())
+	if !news || o.phases == nil {
+		return
+	}
+	pod := call.Pod{Namespace: f.PodNamespace, Name: f.PodName, UID: f.PodUID}
+	o.phases.Named(pod)
+	if f.ContainerID != "" && e.Ran() {
+		o.phases.Ran(pod, f.SandboxID, f.ContainerName, e.Runs())
 	}
 }
 

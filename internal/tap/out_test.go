@@ -55,6 +55,8 @@ func (n *node) Ran(pod call.Pod, sandbox, container string, now bool) {
 	n.note(fmt.Sprintf("ran %s %s %s %v", pod.Name, sandbox, container, now))
 }
 
+func (n *node) Named(pod call.Pod) { n.note("named " + pod.Name + " " + pod.UID) }
+
 func (n *node) note(s string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -150,7 +152,7 @@ func TestAListNames(t *testing.T) {
 			list.Listing(func(e *schema.Listed) { n.out.Listed(e, schema.Facts{}) }).Write(wire)
 		}
 		time.Sleep(time.Second)
-		n.want([]string{"ExecSync of shop/web, uid u1, after 150ms"}, []string{"ran web s1 app true", "ExecSync u1"})
+		n.want([]string{"ExecSync of shop/web, uid u1, after 150ms"}, []string{"named web u1", "ran web s1 app true", "named  ", "ExecSync u1"})
 	})
 }
 
@@ -187,7 +189,7 @@ func TestAListTellsWhatRan(t *testing.T) {
 				synctest.Wait()
 				n.mu.Lock()
 				defer n.mu.Unlock()
-				if want := []string{"ran web s1 app true"}; !slices.Equal(n.placed, want) {
+				if want := []string{"named web u1", "ran web s1 app true"}; !slices.Equal(n.placed, want) {
 					t.Errorf("placed %q, want %q", n.placed, want)
 				}
 			})
