@@ -57,7 +57,11 @@ func (m *Map) fillVolume(r *call.Record) {
 //
 // Until Kubernetes 1.35 or so it is there before the volume is staged, since then
 // only once it is published; and as long as the pod has it.
-const volumeFiles = "pods/*/volumes/kubernetes.io~csi/*/vol_data.json"
+const (
+	podsDir    = "pods"
+	csiDir     = "volumes/kubernetes.io~csi"
+	volumeData = "vol_data.json"
+)
 
 // maxVolumeFile bounds what is read of such a file, in bytes: they have 300.
 const maxVolumeFile = 64 << 10
@@ -73,36 +77,46 @@ type volumeFile struct {
 // ReadVolumes learns from the files in a kubelet's directory which pod has which
 // volume. One that several pods have is no pod's. It follows no link out of the
 // directory. The error is of the directory or of a file; the others were read.
+//
+// Beside such a file is the volume itself, mounted: it is not even looked at, for
+// its server may not answer, and nothing ends who waits for that. So directories are
+// read for names alone: package os looks at each file of a directory in a Root.
 func (m *Map) ReadVolumes(kubeletDir string) error {
 	root, err := os.OpenRoot(kubeletDir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	names, err := fs.Glob(root.FS(), volumeFiles)
+	pods, err := namesIn(root, podsDir)
 	if err != nil {
 		return err
 	}
 	found := map[string]volume{}
 	now := time.Now()
 	var errs []error
-	for _, name := range names[:min(len(names), maxVolumes)] {
-		f, err := readVolumeFile(root, name)
-		if errors.Is(err, fs.ErrNotExist) { // gone meanwhile
-			continue
-		}
-		if err != nil {
+	for _, pod := range pods {
+		dir := path.Join(podsDir, pod, csiDir)
+		volumes, err := namesIn(root, dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // it has none, or is gone meanwhile
 			errs = append(errs, err)
-			continue
 		}
-		v := volume{driver: f.Driver, pv: f.PV, pod: strings.Split(name, "/")[1], used: now}
-		if f.Life == "Ephemeral" {
-			v.pv = "" // an inline volume has none
+		for _, name := range volumes[:min(len(volumes), maxVolumes-len(found))] {
+			f, err := readVolumeFile(root, path.Join(dir, name, volumeData))
+			if err != nil {
+				if !errors.Is(err, fs.ErrNotExist) {
+					errs = append(errs, err)
+				}
+				continue
+			}
+			v := volume{driver: f.Driver, pv: f.PV, pod: pod, used: now}
+			if f.Life == "Ephemeral" {
+				v.pv = "" // an inline volume has none
+			}
+			if other, ok := found[f.Handle]; ok && other.pod != v.pod {
+				v.pod = ""
+			}
+			found[f.Handle] = v
 		}
-		if other, ok := found[f.Handle]; ok && other.pod != v.pod {
-			v.pod = ""
-		}
-		found[f.Handle] = v
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -127,6 +141,20 @@ func (m *Map) learnFile(handle string, v volume) {
 	m.volumes.put(handle, v)
 }
 
+// namesIn are the names in a directory, at most maxVolumes.
+func namesIn(root *os.Root, dir string) ([]string, error) {
+	d, err := root.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(maxVolumes)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return names, err
+}
+
 func readVolumeFile(root *os.Root, name string) (f volumeFile, err error) {
 	file, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe is not waited for
 	if err != nil {
@@ -134,7 +162,7 @@ func readVolumeFile(root *os.Root, name string) (f volumeFile, err error) {
 	}
 	defer file.Close()
 	if st, err := file.Stat(); err != nil || !st.Mode().IsRegular() {
-		return f, errors.Join(err, &fs.PathError{Op: "read", Path: path.Clean(name), Err: errors.New("is no file")})
+		return f, errors.Join(err, &fs.PathError{Op: "read", Path: name, Err: errors.New("is no file")})
 	}
 	b, err := io.ReadAll(io.LimitReader(file, maxVolumeFile))
 	if err == nil {
