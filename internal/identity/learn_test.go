@@ -186,6 +186,44 @@ func TestReadVolumes(t *testing.T) {
 	}
 }
 
+// TestReadVolumesOfOrphans: a pod that could not be tidied away leaves its file. It
+// says nothing against a pod that was heard of after it was written.
+func TestReadVolumesOfOrphans(t *testing.T) {
+	dir := t.TempDir()
+	write := func(pod string, age time.Duration) {
+		d := filepath.Join(dir, "pods", pod, "volumes/kubernetes.io~csi/pv-1")
+		name := filepath.Join(d, "vol_data.json")
+		written := time.Now().Add(-age)
+		if err := errors.Join(os.MkdirAll(d, 0o755), os.WriteFile(name, []byte(`{"driverName":"nfs","specVolID":"pv-1","volumeHandle":"v1"}`), 0o644),
+			os.Chtimes(name, written, written)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := started()
+	unstagedFor := func(want string) {
+		t.Helper()
+		if err := m.ReadVolumes(dir); err != nil {
+			t.Error(err)
+		}
+		r := did("NodeUnstageVolume")
+		m.Complete(r, schema.Facts{VolumeID: "v1", StagingPath: "/s"})
+		if r.Pod.UID != want {
+			t.Errorf("unstaged for %q, want %q", r.Pod.UID, want)
+		}
+	}
+	write("orphan", time.Hour)
+	unstagedFor("orphan") // nobody else was heard of
+	r := did("NodeUnpublishVolume")
+	r.Start = time.Now().Add(-time.Minute)
+	m.Complete(r, schema.Facts{VolumeID: "v1", VolumePath: target})
+	unstagedFor(uid)
+	write("next", time.Second) // as before Kubernetes 1.36: before it is staged
+	if err := os.RemoveAll(filepath.Join(dir, "pods", "orphan")); err != nil {
+		t.Fatal(err)
+	}
+	unstagedFor("next")
+}
+
 // TestMemory: a node of 500 pods with 5,000 containers, by its lists, is held in
 // what docs/operations.md says.
 func TestMemory(t *testing.T) {

@@ -91,7 +91,7 @@ func (m *Map) ReadVolumes(kubeletDir string) error {
 	if err != nil {
 		return err
 	}
-	found := map[string]volume{}
+	found := map[string]fromFile{}
 	now := time.Now()
 	var errs []error
 	for _, pod := range pods {
@@ -101,14 +101,14 @@ func (m *Map) ReadVolumes(kubeletDir string) error {
 			errs = append(errs, err)
 		}
 		for _, name := range volumes[:min(len(volumes), maxVolumes-len(found))] {
-			f, err := readVolumeFile(root, path.Join(dir, name, volumeData))
+			f, written, err := readVolumeFile(root, path.Join(dir, name, volumeData))
 			if err != nil {
 				if !errors.Is(err, fs.ErrNotExist) {
 					errs = append(errs, err)
 				}
 				continue
 			}
-			v := volume{driver: f.Driver, pv: f.PV, pod: pod, used: now}
+			v := fromFile{volume{driver: f.Driver, pv: f.PV, pod: pod, used: now}, written}
 			if f.Life == "Ephemeral" {
 				v.pv = "" // an inline volume has none
 			}
@@ -126,7 +126,15 @@ func (m *Map) ReadVolumes(kubeletDir string) error {
 	return errors.Join(errs...)
 }
 
-func (m *Map) learnFile(handle string, v volume) {
+// fromFile is what a file says of a volume, and since when.
+type fromFile struct {
+	volume
+	written time.Time
+}
+
+// learnFile takes in what files say. A pod that was heard of since then had the
+// volume later: what cannot be tidied away keeps its file.
+func (m *Map) learnFile(handle string, v fromFile) {
 	if handle == "" || !fits(handle, v.driver, v.pv, v.pod) {
 		return
 	}
@@ -134,11 +142,11 @@ func (m *Map) learnFile(handle string, v volume) {
 	if ok && known.driver != "" && known.driver != v.driver {
 		return // two drivers' volumes of one handle: the one that is used
 	}
-	if v.pod == "" {
+	if v.pod == "" || known.pod != "" && known.pod != v.pod && v.written.Before(known.used) {
 		v.pod, v.used = known.pod, known.used
 	}
 	v.pvc = known.pvc
-	m.volumes.put(handle, v)
+	m.volumes.put(handle, v.volume)
 }
 
 // namesIn are the names in a directory, at most maxVolumes.
@@ -155,21 +163,22 @@ func namesIn(root *os.Root, dir string) ([]string, error) {
 	return names, err
 }
 
-func readVolumeFile(root *os.Root, name string) (f volumeFile, err error) {
+func readVolumeFile(root *os.Root, name string) (f volumeFile, written time.Time, err error) {
 	file, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe is not waited for
 	if err != nil {
-		return f, err
+		return f, written, err
 	}
 	defer file.Close()
-	if st, err := file.Stat(); err != nil || !st.Mode().IsRegular() {
-		return f, errors.Join(err, &fs.PathError{Op: "read", Path: name, Err: errors.New("is no file")})
+	st, err := file.Stat()
+	if err != nil || !st.Mode().IsRegular() {
+		return f, written, errors.Join(err, &fs.PathError{Op: "read", Path: name, Err: errors.New("is no file")})
 	}
 	b, err := io.ReadAll(io.LimitReader(file, maxVolumeFile))
 	if err == nil {
 		err = json.Unmarshal(b, &f)
 	}
 	if err != nil {
-		return f, &fs.PathError{Op: "read", Path: name, Err: err}
+		return f, written, &fs.PathError{Op: "read", Path: name, Err: err}
 	}
-	return f, nil
+	return f, st.ModTime(), nil
 }
