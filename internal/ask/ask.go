@@ -107,16 +107,17 @@ func (a *Asker) Run(ctx context.Context) {
 // meet asks the servers that have not said who they are by the time they had.
 func (a *Asker) meet(ctx context.Context) {
 	for _, s := range a.known(unknown) {
-		switch name, isDriver := a.pods.Server(s.socket); {
-		case isDriver:
-			s.kind = driver
-			continue
-		case name != "":
+		switch a.pods.Named(s.socket) {
+		case runtimeService:
 			s.kind = runtime
-			continue
-		}
-		if err := a.greet(ctx, s); err != nil {
-			a.log.Debug("a server was asked for its name and did not answer", "socket", s.socket, "code", status.Code(err))
+		case identityService:
+			s.kind = driver
+		case "":
+			if err := a.greet(ctx, s); err != nil {
+				a.log.Debug("a server was asked for its name and did not answer", "socket", s.socket, "code", status.Code(err))
+			}
+		default:
+			s.kind = neither
 		}
 	}
 }

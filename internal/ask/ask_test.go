@@ -126,3 +126,23 @@ func TestAsksForStrangers(t *testing.T) {
 		t.Errorf("%d listed; log:\n%s", n, a.log)
 	}
 }
+
+// TestAsksRuntimesAlone: a registrar says a name too, and is asked for no lists.
+func TestAsksRuntimesAlone(t *testing.T) {
+	pods := identity.New()
+	a := New(pods, nil, nil, slog.New(slog.DiscardHandler))
+	for socket, service := range map[string]string{criSocket: runtimeService, csiSocket: identityService, "/registry/nfs.sock": "pluginregistration.Registration"} {
+		f := schema.Facts{ServerName: "somebody"}
+		if service == identityService {
+			f.Driver = f.ServerName
+		}
+		pods.Complete(&call.Record{State: call.Done, Code: "OK", Service: service, Method: "GetInfo", Socket: socket}, f)
+		a.Served(socket, "/none")
+	}
+	a.meet(t.Context())
+	for kind, want := range map[kind]string{runtime: criSocket, driver: csiSocket, neither: "/registry/nfs.sock"} {
+		if got := a.known(kind); len(got) != 1 || got[0].socket != want {
+			t.Errorf("of kind %d: %d, want %s", kind, len(got), want)
+		}
+	}
+}

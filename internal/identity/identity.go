@@ -47,7 +47,10 @@ type container struct {
 	listed                 bool // with its state: a status and statistics leave something to learn
 }
 
-type server struct{ name, driver string }
+type server struct {
+	name, driver string
+	service      string // by which it said so
+}
 
 // New makes an empty Map.
 func New() *Map {
@@ -185,7 +188,7 @@ var vouches = map[string]bool{
 // learn takes in what a call that succeeded has proved.
 func (m *Map) learn(r *call.Record, f schema.Facts) {
 	if f.ServerName != "" && fits(r.Socket, f.ServerName, f.Driver) {
-		m.servers.put(r.Socket, server{f.ServerName, f.Driver})
+		m.servers.put(r.Socket, server{f.ServerName, f.Driver, r.Service})
 	}
 	if !vouches[r.Method] || !fits(r.Pod.Namespace, r.Pod.Name, r.Pod.UID) {
 		return
@@ -269,13 +272,13 @@ func (m *Map) fill(r *call.Record) {
 	state(&r.Server.Name, s.name)
 }
 
-// Server is who said that it answers at a socket, and whether it is a CSI driver;
-// empty: nobody yet.
-func (m *Map) Server(socket string) (name string, isDriver bool) {
+// Named is the service by which the server at a socket has said its name; empty: it
+// has not.
+func (m *Map) Named(socket string) (service string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s, _ := m.servers.get(socket)
-	return s.name, s.driver != ""
+	return s.service
 }
 
 // driver is that of a CSI call: by its own word or, failing that, by its path.
