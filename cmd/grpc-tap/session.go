@@ -12,6 +12,7 @@ import (
 
 	"github.com/grpc-tap/grpc-tap/internal/ask"
 	"github.com/grpc-tap/grpc-tap/internal/mirror"
+	"github.com/grpc-tap/grpc-tap/internal/takeover"
 	"github.com/grpc-tap/grpc-tap/internal/tap"
 )
 
@@ -70,6 +71,7 @@ func (s *session) run(ctx context.Context) error {
 		return err
 	}
 	asker := ask.New(out.pods, out.records.Listed, s.kubelets, out.log)
+	asker.Own = ownSocket
 	out.records.Stranger = asker.Strange
 	for _, path := range s.names {
 		asker.Served(path, path)
@@ -110,6 +112,14 @@ func (s *session) run(ctx context.Context) error {
 	err = joined(append(errs, out.close(goesOn)))
 	sayGoodbye(s.stderr, all, out)
 	return err
+}
+
+// ownSocket is where the server of a path listens, past whatever relay has the path now.
+func ownSocket(path string) string {
+	if st, err := takeover.Read(path); err == nil && st.Taken {
+		return st.Server
+	}
+	return path
 }
 
 func (s *session) life(e endpoint, cfg tap.Config, served func(mirror.Hello)) life {

@@ -43,6 +43,9 @@ type Asker struct {
 	learn    func(*schema.Listed, schema.Facts)
 	kubelets []string
 	log      *slog.Logger
+	// Own says where the server of a path listens itself, where a relay has the path.
+	// It may be nil, and is set before Run.
+	Own func(path string) string
 
 	served, wake chan struct{}
 	listed, read time.Time

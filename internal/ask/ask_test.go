@@ -146,3 +146,24 @@ func TestAsksRuntimesAlone(t *testing.T) {
 		}
 	}
 }
+
+// TestAsksPastARelay: where a relay has a path by now, whoever's it is, the server
+// itself is asked.
+func TestAsksPastARelay(t *testing.T) {
+	own := filepath.Join(t.TempDir(), "own.sock")
+	rt := fakecri.NewRuntime()
+	must(t, rt.Start(own))
+	defer rt.Stop()
+	a := New(identity.New(), nil, nil, slog.New(slog.DiscardHandler))
+	a.Own = func(path string) string {
+		if path == criSocket {
+			return own
+		}
+		return path
+	}
+	a.Served(criSocket, criSocket)
+	a.meet(t.Context())
+	if got := a.known(runtime); len(got) != 1 {
+		t.Error("was not asked at its own socket")
+	}
+}

@@ -50,7 +50,7 @@ func (a *Asker) greet(ctx context.Context, s *server) error {
 		{runtime, runtimeService, "Version"},
 		{driver, identityService, "GetPluginInfo"},
 	} {
-		answer, err := s.ask(ctx, q.service, q.method)
+		answer, err := a.ask(ctx, s, q.service, q.method)
 		switch status.Code(err) {
 		case codes.OK:
 			s.kind = q.kind
@@ -68,7 +68,7 @@ func (a *Asker) greet(ctx context.Context, s *server) error {
 
 // learnList asks for a list, and learns from it as from one that passes.
 func (a *Asker) learnList(ctx context.Context, s *server, method string) error {
-	answer, err := s.ask(ctx, runtimeService, method)
+	answer, err := a.ask(ctx, s, runtimeService, method)
 	if err != nil {
 		return err
 	}
@@ -78,11 +78,15 @@ func (a *Asker) learnList(ctx context.Context, s *server, method string) error {
 }
 
 // ask makes one call with an empty request.
-func (s *server) ask(ctx context.Context, service, method string) (answer []byte, err error) {
+func (a *Asker) ask(ctx context.Context, s *server, service, method string) (answer []byte, err error) {
+	path := s.upstream
+	if a.Own != nil {
+		path = a.Own(path)
+	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	cc, err := grpc.NewClient("passthrough:///socket",
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx, s.upstream) }),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx, path) }),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithAuthority("localhost"), // as the kubelet has it
 		grpc.WithUserAgent("grpc-tap"),
