@@ -48,6 +48,7 @@ type Asker struct {
 	Own func(path string) string
 
 	served, wake chan struct{}
+	every        time.Duration // listEvery
 	listed, read time.Time
 
 	mu      sync.Mutex
@@ -58,7 +59,7 @@ type Asker struct {
 // a kubelet may have its files.
 func New(pods *identity.Map, learn func(*schema.Listed, schema.Facts), kubelets []string, log *slog.Logger) *Asker {
 	return &Asker{pods: pods, learn: learn, kubelets: kubelets, log: log,
-		served: make(chan struct{}, 1), wake: make(chan struct{}, 1), servers: map[string]*server{}}
+		every: listEvery, served: make(chan struct{}, 1), wake: make(chan struct{}, 1), servers: map[string]*server{}}
 }
 
 // Served says that a socket is served, and where its server itself listens.
@@ -84,6 +85,8 @@ func signal(c chan struct{}) {
 // Run asks until ctx is done.
 func (a *Asker) Run(ctx context.Context) {
 	var due <-chan time.Time // when those who have not said who they are, are asked
+	var later <-chan time.Time
+	heard := 0 // of lists, at the last stranger
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
@@ -103,6 +106,16 @@ func (a *Asker) Run(ctx context.Context) {
 		case <-a.wake:
 			a.readVolumes()
 			a.list(ctx)
+			heard = a.pods.Lists()
+			if later == nil {
+				later = time.After(a.every)
+			}
+		case <-later:
+			// A sandbox is made after its volumes: who was not in that list is in the next.
+			later = nil
+			if a.pods.Lists() == heard { // and none has passed
+				a.list(ctx)
+			}
 		}
 	}
 }
@@ -128,7 +141,7 @@ func (a *Asker) meet(ctx context.Context) {
 // list asks the runtimes for their pods and containers.
 func (a *Asker) list(ctx context.Context) {
 	all := a.known(runtime)
-	if len(all) == 0 || time.Since(a.listed) < listEvery {
+	if len(all) == 0 || time.Since(a.listed) < a.every {
 		return
 	}
 	a.listed = time.Now()

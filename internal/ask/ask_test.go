@@ -167,3 +167,31 @@ func TestAsksPastARelay(t *testing.T) {
 		t.Error("was not asked at its own socket")
 	}
 }
+
+// TestAsksOnceMore: a volume is published before its pod's sandbox is there. Where no
+// lists pass, who was not in the list yet is in the next.
+func TestAsksOnceMore(t *testing.T) {
+	rt := fakecri.NewRuntime()
+	up := filepath.Join(t.TempDir(), "up.sock")
+	must(t, rt.Start(up))
+	defer rt.Stop()
+	rt.AddPods(1)
+	a := &asked{t: t, pods: identity.New()}
+	a.Asker = New(a.pods, a.learn, nil, slog.New(slog.DiscardHandler))
+	a.every = time.Second / 2
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); a.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	a.Served(up, up)
+	a.until("those who were there", func() bool { return a.pods.Lists() == 2 })
+	time.Sleep(a.every)
+	a.Strange()
+	a.until("the same again", func() bool { return a.pods.Lists() == 4 })
+	rt.AddPods(1)
+	a.until("who came after that", func() bool { return a.pods.Lists() == 8 })
+	time.Sleep(2 * a.every)
+	if n := a.pods.Lists(); n != 8 {
+		t.Errorf("%d listed: it goes on asking", n)
+	}
+}
