@@ -20,6 +20,9 @@ import (
 // still queued, the spans still unsent.
 const goodbye = 2 * time.Second
 
+// lastAnswer is how long an answer that is under way is waited for at the end.
+const lastAnswer = 100 * time.Millisecond
+
 // endpoint is a path that a relay serves.
 type endpoint struct {
 	path  string   // where clients dial
@@ -76,8 +79,9 @@ func (s *session) run(ctx context.Context) error {
 	for _, path := range s.names {
 		asker.Served(path, path)
 	}
-	var serving, ended, asking sync.WaitGroup
-	asking.Go(func() { asker.Run(ctx) })
+	var serving, ended sync.WaitGroup
+	asked := make(chan struct{})
+	go func() { defer close(asked); asker.Run(ctx) }()
 	all := make([]life, len(s.paths))
 	errs := make([]error, len(s.paths)+1)
 	left := atomic.Int32{}
@@ -107,7 +111,7 @@ func (s *session) run(ctx context.Context) error {
 	}
 	ended.Wait()
 	stop()
-	asking.Wait()
+	within(lastAnswer, asked) // not for a file system that does not answer
 	goesOn := slices.ContainsFunc(s.paths, func(e endpoint) bool { return e.stands })
 	err = joined(append(errs, out.close(goesOn)))
 	sayGoodbye(s.stderr, all, out)
