@@ -271,6 +271,20 @@ func TestPlaybook(t *testing.T) {
 			70 +0 ExecSync         web app@c1  | own>start
 			70 +1 CreateContainer  web app@c2  | own>start
 			tick 99 |`,
+		"another tap in the middle of a start, and then a container crashes": `
+			0  +1 RunPodSandbox    web s1      | start
+			2  +1 CreateContainer  web app@c1  | start
+			3  +1 StartContainer   web app@c1  | start
+			restart
+			4  +1 CreateContainer  web log@c2  | start
+			ran web s1 app
+			ran web s1 log
+			ran web s0 side exited
+			5  +1 StartContainer   web log@c2  | start
+			7  +1 StartContainer   web side@c4 | start
+			tick 40 | pod start shop/web started 0-8 3 calls
+			60 +1 CreateContainer  web app@c3  | own>start
+			61 +1 StartContainer   web app@c3  | own>start`,
 		"another tap in the middle of a stop": `
 			0  +1 RunPodSandbox    web s1      | start
 			2  +1 StartContainer   web app@c1  | start

@@ -23,12 +23,14 @@ type pod struct {
 	volumes    map[volume]bool // true: published
 
 	// ran: it runs, and what its start consisted of was not seen by this Tracker.
-	ran    bool
-	goneAt time.Time // when its last sandbox went
-	torn   time.Time // the same, while it starts: another sandbox may follow
-	used   time.Time
-	owned  []string // keys of it in owners
-	place  *list.Element
+	ran bool
+	// resumed: so is its start, which goes on.
+	resumed bool
+	goneAt  time.Time // when its last sandbox went
+	torn    time.Time // the same, while it starts: another sandbox may follow
+	used    time.Time
+	owned   []string // keys of it in owners
+	place   *list.Element
 }
 
 // volume is a volume as its driver's socket knows it.
@@ -101,6 +103,7 @@ func (t *Tracker) remember(ep *epoch) *pod {
 		} else if ep.Gone {
 			p.start.gaveUp = ep.Stopping
 		}
+		p.resumed = !ep.Told
 	}
 	if !ep.Stopping.IsZero() {
 		p.turn = t.begin(p, call.PodStop, ep.Stopping)
@@ -183,7 +186,10 @@ func (t *Tracker) Ran(who call.Pod, sandboxID, container string, now bool) {
 		}
 		p = t.remember(ep)
 	}
-	if p.start != nil && !p.ran {
+	_, seen := p.containers[cut(container)]
+	switch {
+	case p.start == nil, p.ran:
+	case !p.resumed || seen || !now:
 		return
 	}
 	if p.start == nil { // told, and not by us: no trace of it is known
