@@ -87,7 +87,7 @@ func newDay(t *testing.T, rate int) *day {
 		t: t, sampler: s, pods: pods, rand: rand.New(rand.NewPCG(1, 2)), inTrace: map[string]int{}, phases: map[call.PhaseKind]int{},
 	}
 	for i := range 110 {
-		pods.Ran(old(i), id("sandbox", i), "main")
+		pods.Ran(old(i), id("sandbox", i), "main", true)
 	}
 	return d
 }
