@@ -17,10 +17,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/status"
 
+	"github.com/grpc-tap/grpc-tap/internal/call"
 	"github.com/grpc-tap/grpc-tap/internal/codec/schema"
 	"github.com/grpc-tap/grpc-tap/internal/identity"
 )
@@ -48,6 +50,7 @@ type Asker struct {
 	Own func(path string) string
 
 	served, wake chan struct{}
+	volume       atomic.Bool   // the stranger is known by a volume
 	every        time.Duration // listEvery
 	listed, read time.Time
 
@@ -72,8 +75,14 @@ func (a *Asker) Served(socket, upstream string) {
 	}
 }
 
-// Strange says that somebody turned up whom nobody knows. It does not wait.
-func (a *Asker) Strange() { signal(a.wake) }
+// Strange says that a call is about somebody whom nobody knows. It does not wait, and
+// keeps nothing of the record.
+func (a *Asker) Strange(r *call.Record) {
+	if strings.HasPrefix(r.Service, "csi.") {
+		a.volume.Store(true)
+	}
+	signal(a.wake)
+}
 
 func signal(c chan struct{}) {
 	select {
@@ -104,7 +113,9 @@ func (a *Asker) Run(ctx context.Context) {
 			}
 			a.readVolumes()
 		case <-a.wake:
-			a.readVolumes()
+			if a.volume.Swap(false) {
+				a.readVolumes()
+			}
 			a.list(ctx)
 			heard = a.pods.Lists()
 			if later == nil {

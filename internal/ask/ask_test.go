@@ -117,7 +117,7 @@ func TestAsksForStrangers(t *testing.T) {
 	a := newAsked(t)
 	a.runtime.On(cri.RuntimeService_ListContainers_FullMethodName, fakecri.Fail(codes.Internal, "token=hunter2"))
 	for range 100 {
-		a.Strange()
+		a.Strange(&call.Record{})
 		time.Sleep(5 * time.Millisecond)
 	}
 	a.until("the pods", func() bool { return a.pods.Lists() > 0 })
@@ -186,7 +186,7 @@ func TestAsksOnceMore(t *testing.T) {
 	a.Served(up, up)
 	a.until("those who were there", func() bool { return a.pods.Lists() == 2 })
 	time.Sleep(a.every)
-	a.Strange()
+	a.Strange(&call.Record{})
 	a.until("the same again", func() bool { return a.pods.Lists() == 4 })
 	rt.AddPods(1)
 	a.until("who came after that", func() bool { return a.pods.Lists() == 8 })

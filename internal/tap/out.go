@@ -51,7 +51,7 @@ type Out struct {
 	Sample func(*call.Record) bool
 	// Stranger is called when a record is held back, and must not wait. It may be nil,
 	// and is set before the first record comes.
-	Stranger func()
+	Stranger func(*call.Record)
 
 	mu     sync.Mutex
 	held   []*held // those held longest first
@@ -153,7 +153,7 @@ func (o *Out) hold(h *held) bool {
 		o.look.Reset(lookEvery)
 	}
 	if o.Stranger != nil {
-		o.Stranger()
+		o.Stranger(h.Record)
 	}
 	return true
 }

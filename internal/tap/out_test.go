@@ -33,7 +33,7 @@ func newNode(t *testing.T) *node {
 	n := &node{t: t, begin: time.Now()}
 	queue := NewQueue("noted", n, QueueSize)
 	n.out = NewOut(identity.New(), n, queue)
-	n.out.Stranger = func() { n.asked++ }
+	n.out.Stranger = func(*call.Record) { n.asked++ }
 	t.Cleanup(func() { n.out.Close(); queue.Close(context.Background()) })
 	return n
 }

@@ -394,16 +394,11 @@ func (t *Tap) began(c *conn, k *codec.Call) {
 // heed has what a response lists learned from as it passes.
 func (t *Tap) heed(k *codec.Call) codec.Heeder {
 	m := t.cfg.APIs.Lookup(splitPath(k.Path))
-	if m == nil {
+	if !m.Lists() {
 		return nil
 	}
-	var asked schema.Facts
-	l := m.Listing(func(e *schema.Listed) { t.cfg.Out.Listed(e, asked) })
-	if l == nil {
-		return nil
-	}
-	asked = m.Facts(first(t.kept(&k.Request)), nil)
-	return l
+	asked := m.Facts(first(t.kept(&k.Request)), nil)
+	return m.Listing(func(e *schema.Listed) { t.cfg.Out.Listed(e, asked) })
 }
 
 func (t *Tap) finished(c *conn, k *codec.Call) {

@@ -45,12 +45,11 @@ type Listing struct {
 	buf    []byte
 }
 
-// Listing begins to read a response of m, and hands out each entry; nil: m's
-// responses list nothing that is known.
+// Lists: m is known, and its responses list what is.
+func (m *Method) Lists() bool { return m != nil && len(m.lists) > 0 }
+
+// Listing begins to read a response of a method that Lists, and hands out each entry.
 func (m *Method) Listing(each func(*Listed)) *Listing {
-	if len(m.lists) == 0 {
-		return nil
-	}
 	return &Listing{lists: m.lists, each: each}
 }
 
