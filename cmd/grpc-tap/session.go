@@ -112,7 +112,9 @@ func (s *session) run(ctx context.Context) error {
 	ended.Wait()
 	stop()
 	within(lastAnswer, asked) // not for a file system that does not answer
-	goesOn := slices.ContainsFunc(s.paths, func(e endpoint) bool { return e.stands })
+	// Who only visits leaves to a service's tap; that to its next, if it can tell it where
+	// it stopped.
+	goesOn := slices.ContainsFunc(s.paths, func(e endpoint) bool { return e.stands && (!e.wait || s.show.remember != "") })
 	err = joined(append(errs, out.close(goesOn)))
 	sayGoodbye(s.stderr, all, out)
 	return err
