@@ -83,6 +83,9 @@ type Record struct {
 	// span of a caller.
 	PodParent bool `json:"-"`
 
+	// Known: its method is one of an API that is known, so that its name is one of
+	// a bounded number.
+	Known bool `json:"-"`
 	// Sampled: its span is exported.
 	Sampled bool `json:"-"`
 

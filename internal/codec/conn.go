@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"iter"
 	"slices"
 	"time"
 )
@@ -75,6 +76,17 @@ func (c *Conn) Close(at time.Time) {
 
 // Running is the number of calls that have not ended.
 func (c *Conn) Running() int { return len(c.streams) }
+
+// Paths are those of the calls that have not ended, in no order.
+func (c *Conn) Paths() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, s := range c.streams {
+			if !yield(s.call.Path) {
+				return
+			}
+		}
+	}
+}
 
 // OverLimit counts calls that passed undecoded because too many were open.
 func (c *Conn) OverLimit() uint64 { return c.overLimit }

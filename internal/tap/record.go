@@ -37,7 +37,7 @@ func (t *Tap) record(c *conn, k *codec.Call) (*call.Record, schema.Facts) {
 	r.Truncated = r.Truncated || cut
 
 	m := t.cfg.APIs.Lookup(r.Service, r.Method)
-	if m == nil { // nobody knows it: what there is more than one of is a stream
+	if r.Known = m != nil; !r.Known { // nobody knows it: what there is more than one of is a stream
 		r.Service, r.Method = schema.ScrubName(r.Service), schema.ScrubName(r.Method)
 		m = &schema.Method{
 			Request: &schema.Message{}, ClientStreaming: k.Request.Count > 1,

@@ -10,11 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/grpc-tap/grpc-tap/internal/call"
@@ -51,46 +53,17 @@ type Decoder interface {
 	End(s codec.Side, at time.Time)
 	Close(at time.Time)
 	Running() int
+	Paths() iter.Seq[string] // of those
 	OverLimit() uint64
 }
 
 // keptBytes bounds the bytes of messages that all connections keep, in bytes.
 const keptBytes = 32 << 20
 
-// Stats count what a tap saw and what it could not see.
-type Stats struct {
-	Calls       uint64
-	Running     int // calls that had not ended
-	Connections uint64
-	Blind       uint64 // connections that were relayed but not decoded to their end
-	Old         uint64 // connections that were open before the tap came
-	Opaque      uint64 // connections that spoke no HTTP/2
-	Refused     uint64 // clients closed because the upstream did not answer
-	OverLimit   uint64 // calls not recorded because too many were open at once
-	// DroppedBytes were relayed, but did not fit the mirror's queue.
-	DroppedBytes uint64
-	// GaveUp counts decoders that ended early, by reason. Add leaves it alone.
-	GaveUp map[string]uint64
-	// Remaining is the number of connections that outlived the detach.
-	Remaining int
-}
-
-// Add adds the counts of another tap.
-func (s *Stats) Add(o Stats) {
-	s.Calls += o.Calls
-	s.Running += o.Running
-	s.Connections += o.Connections
-	s.Blind += o.Blind
-	s.Old += o.Old
-	s.Opaque += o.Opaque
-	s.Refused += o.Refused
-	s.OverLimit += o.OverLimit
-	s.DroppedBytes += o.DroppedBytes
-	s.Remaining += o.Remaining
-}
-
-// Tap is one reader of a mirror. It is not safe for concurrent use.
+// Tap is one reader of a mirror. Only what it can be asked, Stats and Now, may be
+// asked from other goroutines.
 type Tap struct {
+	mu        sync.Mutex // held while an event is worked on
 	cfg       Config
 	log       *slog.Logger
 	hello     mirror.Hello
@@ -149,7 +122,7 @@ func (t *Tap) Run(r *mirror.Reader, h mirror.Hello) error {
 	for {
 		e, err := r.Next()
 		if err != nil {
-			t.lose(last)
+			t.working(func() { t.lose(last) })
 		} else {
 			last = e.At
 		}
@@ -168,16 +141,23 @@ func (t *Tap) Run(r *mirror.Reader, h mirror.Hello) error {
 				t.cfg.Away(h, e.Text)
 			}
 		case e.Kind == mirror.KindDetached:
-			t.stats.Remaining = int(e.Count)
+			t.working(func() { t.stats.Remaining = int(e.Count) })
 			return nil
 		case e.Kind == mirror.KindOver:
 			return ErrOver
 		case e.Kind == mirror.KindMissed:
-			t.missed(&e)
+			t.working(func() { t.missed(&e) })
 		default:
-			t.event(&e)
+			t.working(func() { t.event(&e) })
 		}
 	}
+}
+
+// working keeps those who ask out while f changes what they ask for.
+func (t *Tap) working(f func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f()
 }
 
 // lose closes every connection that is open.
@@ -185,18 +165,6 @@ func (t *Tap) lose(at time.Time) {
 	for _, id := range slices.Sorted(maps.Keys(t.conns)) {
 		t.close(t.conns[id], &mirror.Event{At: at, Conn: id, Totals: mirror.Totals{Dropped: t.conns[id].dropped}})
 	}
-}
-
-// Stats returns the counts so far. Not while Run runs.
-func (t *Tap) Stats() Stats {
-	s := t.stats
-	s.DroppedBytes = t.dropped
-	for _, c := range t.conns {
-		s.Running += c.decoder.Running()
-		s.OverLimit += c.decoder.OverLimit()
-		s.DroppedBytes += c.dropped
-	}
-	return s
 }
 
 func (t *Tap) event(e *mirror.Event) {
@@ -323,6 +291,7 @@ type conn struct {
 	peers   mirror.Peers
 	decoder Decoder
 	gaveUp  bool
+	opaque  bool // it spoke no HTTP/2, and so gave up
 	asked   bool // its client, to dial anew
 	dropped uint64
 }
@@ -358,7 +327,7 @@ func (t *Tap) giveUp(c *conn, at time.Time, g *codec.GaveUp) {
 	_ = t.survive(c, func() error { return c.decoder.GiveUp(at, g) })
 	t.stats.GaveUp[g.Token]++
 	who := []any{"connection", c.id, "caller", filepath.Base(c.peers.ClientExe), "pid", c.peers.ClientPID, "reason", g.Token}
-	if g.Opaque {
+	if c.opaque = g.Opaque; c.opaque {
 		t.stats.Opaque++
 		t.log.Info("a connection does not speak gRPC; it is relayed and not decoded", who...)
 		return
