@@ -34,6 +34,7 @@ var may = map[string]struct {
 	"internal/host":            {nil, "it starts processes and knows nothing of what they do"},
 	"internal/config":          {nil, "settings are flags, whosever they are"},
 	"internal/sample":          {[]string{"internal/call"}, "what is kept is decided from records alone: no clock, no sink, and no exporter"},
+	"internal/metric":          {[]string{"internal/call"}, "sinks know the record and not each other; what others count it is told at a scrape"},
 	"internal/discover":        {nil, "it looks at the machine and changes nothing: it knows no relay and no takeover"},
 	"internal/view":            {[]string{"internal/call"}, "sinks know the record and not each other"},
 	"internal/view/term":       {[]string{"internal/call"}, "sinks know the record and not each other"},

@@ -1,6 +1,9 @@
 package call
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+)
 
 // codeNames are the canonical names of gRPC's status codes, by number, as
 // google/rpc/code.proto spells them (CANCELLED has two Ls) and OpenTelemetry's
@@ -20,3 +23,6 @@ func CodeName(code uint32) string {
 	}
 	return "CODE(" + strconv.FormatUint(uint64(code), 10) + ")"
 }
+
+// IsCode: it is the name of a code that gRPC defines.
+func IsCode(name string) bool { return slices.Contains(codeNames[:], name) }

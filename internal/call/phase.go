@@ -34,6 +34,7 @@ type Phase struct {
 	TraceID, SpanID string
 	Begin, End      time.Time
 	Outcome         Outcome
+	Sampled         bool // its root span is exported
 
 	Steps []Step // in the order in which they were completed
 

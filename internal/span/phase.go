@@ -39,6 +39,9 @@ func (e *Exporter) Phases(ended []*call.Phase, failing []*call.Failing) {
 	e.wake()
 }
 
+// SamplePhase says whether a phase's root span is to be exported.
+func (e *Exporter) SamplePhase(p *call.Phase) bool { return e.sampledRoot(p.TraceID, p.Name()) }
+
 // sampledRoot asks the sampler whether a pod's trace is to be exported. Its
 // calls are asked for as if they were roots too: of one trace, a sampler that
 // goes by the trace id keeps all or nothing.

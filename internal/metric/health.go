@@ -1,0 +1,98 @@
+package metric
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Health is what our own parts say of themselves at a moment. Who makes it sees to
+// it that the keys, which are labels' values, are few. A nil map: there is nothing
+// of that kind.
+type Health struct {
+	Running        map[string]int // calls that have not ended, by method; "" are those of methods that nobody knows
+	Connections    map[string]int // that are open, by state
+	MirrorDropped  uint64         // bytes
+	DecodeErrors   map[string]uint64
+	RecordsDropped map[string]uint64 // by sink
+	Takeovers      map[Takeover]uint64
+	Spans          *Spans // nil: none are exported
+}
+
+// Spans are what became of spans.
+type Spans struct {
+	Exported uint64
+	Dropped  map[string]uint64 // by reason
+}
+
+// Takeover is what happened to a path.
+type Takeover struct{ Socket, Result string }
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("grpc_tap_"+name, help, labels, nil)
+}
+
+// descs are those of our own metrics. They are made with the collector: the relay,
+// a process of the same binary, does not pay for them.
+type descs struct {
+	running, connections, mirrorDropped, decodeErrors, recordsDropped, takeovers, exported, spansDropped *prometheus.Desc
+}
+
+func newDescs() descs {
+	return descs{
+		running:        desc("calls_running", "Calls that have not ended.", "rpc_method"),
+		connections:    desc("connections", "Open connections: decoded, blind (relayed, but not decodable any more, or older than the tap), opaque (no gRPC), bypassed (past the relay).", "state"),
+		mirrorDropped:  desc("mirror_dropped_bytes_total", "Bytes that were relayed but did not fit the queue to the tap."),
+		decodeErrors:   desc("decode_errors_total", "Connections that could not be decoded any further, by reason.", "token"),
+		recordsDropped: desc("records_dropped_total", "Records that a sink was too slow for.", "sink"),
+		takeovers:      desc("takeovers_total", "What happened to paths: taken, joined, away, gave_up, died, failed.", "socket", "result"),
+		exported:       desc("spans_exported_total", "Spans that the collector has taken."),
+		spansDropped:   desc("spans_dropped_total", "Spans that did not get to the collector, by reason.", "reason"),
+	}
+}
+
+// own makes metrics of what is asked at a scrape.
+type own struct {
+	descs
+	ask func() Health
+}
+
+// Describe implements prometheus.Collector.
+func (o own) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{o.running, o.connections, o.mirrorDropped, o.decodeErrors, o.recordsDropped, o.takeovers, o.exported, o.spansDropped} {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (o own) Collect(to chan<- prometheus.Metric) {
+	h := o.ask()
+	gauge := func(d *prometheus.Desc, n int, label string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), label)
+	}
+	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	for method, n := range h.Running {
+		if method == "" {
+			method = other
+		}
+		gauge(o.running, n, method)
+	}
+	for state, n := range h.Connections {
+		gauge(o.connections, n, state)
+	}
+	counter(o.mirrorDropped, h.MirrorDropped)
+	for token, n := range h.DecodeErrors {
+		counter(o.decodeErrors, n, token)
+	}
+	for sink, n := range h.RecordsDropped {
+		counter(o.recordsDropped, n, sink)
+	}
+	for t, n := range h.Takeovers {
+		counter(o.takeovers, n, t.Socket, t.Result)
+	}
+	if h.Spans == nil {
+		return
+	}
+	counter(o.exported, h.Spans.Exported)
+	for reason, n := range h.Spans.Dropped {
+		counter(o.spansDropped, n, reason)
+	}
+}
