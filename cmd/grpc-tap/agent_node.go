@@ -191,10 +191,11 @@ func (n *agentNode) start(ctx context.Context, w *watched) error {
 
 // visit is our stay with the relays that stand on a socket, until ctx is done.
 func (n *agentNode) visit(ctx context.Context, w *watched) *visit {
+	at := endpoint{path: w.Path, stands: true, wait: true}
 	v := &visit{
-		endpoint: endpoint{path: w.Path, stands: true, wait: true},
-		cfg:      n.show.payload.tell(tap.Config{Out: n.out.records, Log: n.out.log}),
-		stderr:   n.stderr,
+		endpoint: at, condition: newCondition(at),
+		cfg:    n.show.payload.tell(tap.Config{Out: n.out.records, Log: n.out.log}),
+		stderr: n.stderr,
 	}
 	v.served = func(h mirror.Hello) {
 		n.asker.Served(h.Listen, h.Upstream)

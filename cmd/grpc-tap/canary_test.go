@@ -24,7 +24,7 @@ import (
 // every API that is known, both directions, and in credentials' forms within
 // every text that is told. All of it goes over a socket that a real grpc-tap
 // serves, and everything that leaves that process is searched: lines, JSON, OTLP
-// spans, logs. A canary may be there only where `grpc-tap version --schema` says
+// spans, metrics, logs. A canary may be there only where `grpc-tap version --schema` says
 // that its field shows, and never where the secret corpus says that it must not.
 func TestNoSecretLeaves(t *testing.T) {
 	list, secrets := readVerdicts(t), readSecrets(t)

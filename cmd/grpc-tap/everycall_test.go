@@ -44,10 +44,13 @@ func everyCall(t *testing.T, h *hutch, args []string) map[string][]byte {
 	collector := &hearing{}
 	address := serveCollector(t, collector)
 
-	var stdout, stderr bytes.Buffer
+	var stdout bytes.Buffer
+	stderr, err := os.Create(filepath.Join(dir, "stderr"))
+	must(t, err)
+	defer stderr.Close()
 	cmd := exec.Command(filepath.Join(binDir, "grpc-tap"), append([]string{"proxy", "--listen", path, "--upstream", up,
-		"--otlp-endpoint", address, "--otlp-insecure"}, args...)...)
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		"--otlp-endpoint", address, "--otlp-insecure", "--metrics-listen", "127.0.0.1:0"}, args...)...)
+	cmd.Stdout, cmd.Stderr = &stdout, stderr
 	must(t, cmd.Start())
 	must(t, await(path))
 
@@ -86,15 +89,18 @@ func everyCall(t *testing.T, h *hutch, args []string) map[string][]byte {
 		time.Sleep(50 * time.Millisecond) // for the tap to have seen it, which is no condition of the test
 		must(t, c.Close())
 	}
+	metrics := everyMetric(t, stderr.Name(), calls+1)
 	must(t, cmd.Process.Signal(os.Interrupt))
 	must(t, cmd.Wait())
+	said, err := os.ReadFile(stderr.Name())
+	must(t, err)
 	if n := bytes.Count(stdout.Bytes(), []byte("NodePublishVolume")); n < 2 || calls < 2*200 {
-		t.Errorf("%d calls were made, and of NodePublishVolume %d are told: %s", calls, n, stderr.String())
+		t.Errorf("%d calls were made, and of NodePublishVolume %d are told: %s", calls, n, said)
 	}
 	if collector.len() < 1<<16 {
 		t.Errorf("the collector got %d bytes", collector.len())
 	}
-	return map[string][]byte{"stdout": stdout.Bytes(), "stderr": stderr.Bytes(), "spans": collector.bytes()}
+	return map[string][]byte{"stdout": stdout.Bytes(), "stderr": said, "spans": collector.bytes(), "metrics": metrics}
 }
 
 // method is one of an API's.

@@ -18,18 +18,19 @@ const keptPhases = 100
 // collector, and those of the pod that was asked for kept for the end.
 type phases struct {
 	*phase.Tracker
-	spans *span.Exporter      // nil: none are exported
-	keep  func(call.Pod) bool // nil: none
-	kept  []*call.Phase
-	log   *slog.Logger
-	fails bool // to save was said to fail
-	stop  chan struct{}
-	ended sync.WaitGroup
+	spans   *span.Exporter      // nil: none are exported
+	metrics *metrics            // nil: none are served
+	keep    func(call.Pod) bool // nil: none
+	kept    []*call.Phase
+	log     *slog.Logger
+	fails   bool // to save was said to fail
+	stop    chan struct{}
+	ended   sync.WaitGroup
 }
 
 // newPhases follows phases until close. remember is the file by which a later tap
 // goes on with them; empty: none does.
-func newPhases(spans *span.Exporter, keep func(call.Pod) bool, remember string, log *slog.Logger) *phases {
+func newPhases(spans *span.Exporter, metrics *metrics, keep func(call.Pod) bool, remember string, log *slog.Logger) *phases {
 	boot, err := phase.BootID()
 	if err != nil {
 		log.Warn("pods' traces are not those of another session", "cause", err)
@@ -42,7 +43,7 @@ func newPhases(spans *span.Exporter, keep func(call.Pod) bool, remember string, 
 	if err != nil {
 		log.Warn("what the tap before has begun is not gone on with: pods' traces begin anew", "cause", err)
 	}
-	p := &phases{Tracker: tracker, spans: spans, keep: keep, log: log, stop: make(chan struct{})}
+	p := &phases{Tracker: tracker, spans: spans, metrics: metrics, keep: keep, log: log, stop: make(chan struct{})}
 	p.ended.Go(p.follow)
 	return p
 }
@@ -72,7 +73,13 @@ func (p *phases) save() {
 
 func (p *phases) tell(ended []*call.Phase, failing []*call.Failing) {
 	if p.spans != nil {
+		for _, e := range ended {
+			e.Sampled = p.spans.SamplePhase(e)
+		}
 		p.spans.Phases(ended, failing)
+	}
+	if p.metrics != nil {
+		p.metrics.Phases(ended)
 	}
 	for _, e := range ended {
 		if p.keep == nil || !p.keep(e.Pod) {

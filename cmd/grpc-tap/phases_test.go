@@ -20,7 +20,7 @@ func TestRootsThatNobodyWouldTell(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := newPhases(spans, nil, filepath.Join(t.TempDir(), name), log)
+		p := newPhases(spans, nil, nil, filepath.Join(t.TempDir(), name), log)
 		p.Place(&call.Record{Start: time.Now(), State: call.Done, Code: "OK", Service: "runtime.v1.RuntimeService", Method: "RunPodSandbox",
 			SandboxID: "s1", Pod: call.Pod{Namespace: "shop", Name: "web", UID: "u1"}})
 		p.close(true)

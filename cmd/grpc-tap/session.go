@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/grpc-tap/grpc-tap/internal/ask"
+	"github.com/grpc-tap/grpc-tap/internal/metric"
 	"github.com/grpc-tap/grpc-tap/internal/mirror"
 	"github.com/grpc-tap/grpc-tap/internal/takeover"
 	"github.com/grpc-tap/grpc-tap/internal/tap"
@@ -43,8 +44,18 @@ type endpoint struct {
 type life interface {
 	// run is from its beginning until ctx is done, or there is no going on.
 	run(ctx context.Context) error
-	// stats sums up what was seen; remains says who goes on without us, if anybody.
+	// where is its path; ready says why that is not served or read, nil if it is;
+	// takeovers count what happened to it. These, and what follows, may be asked while
+	// it runs.
+	where() string
+	ready() error
+	takeovers() map[metric.Takeover]uint64
+	// stats sums up what was seen; now is what there is in hand.
 	stats() tap.Stats
+	now() tap.Now
+	// ended is told how run ended.
+	ended(error)
+	// remains says who goes on without us, if anybody.
 	remains() string
 }
 
@@ -96,12 +107,14 @@ func (s *session) run(ctx context.Context) error {
 		serving.Add(1)
 		ended.Go(func() {
 			errs[i] = one.run(ctx)
+			one.ended(errs[i])
 			served() // or it never will be
 			if left.Add(-1) == 0 || errs[i] != errGaveUp {
 				stop()
 			}
 		})
 	}
+	out.metrics.serve(all)
 	if s.meanwhile != nil {
 		serving.Wait()
 		if ctx.Err() == nil {
@@ -130,7 +143,7 @@ func ownSocket(path string) string {
 
 func (s *session) life(e endpoint, cfg tap.Config, served func(mirror.Hello)) life {
 	if e.stands {
-		return &visit{endpoint: e, cfg: cfg, served: served, stderr: s.stderr}
+		return &visit{endpoint: e, condition: newCondition(e), cfg: cfg, served: served, stderr: s.stderr}
 	}
 	return newSocket(e, cfg, served, s.stderr)
 }

@@ -31,6 +31,7 @@ type showFlags struct {
 	filter   view.Filter
 	endpoint string
 	insecure bool
+	metrics  string // where the page is served; empty: nowhere
 	logLevel string
 	payload  payloadFlags
 	sampling samplingFlags
@@ -46,6 +47,7 @@ func (s *showFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&s.endpoint, "otlp-endpoint", "", "export spans to this collector by OTLP/gRPC: `HOST:PORT` (or OTEL_EXPORTER_OTLP_ENDPOINT)")
 	f.BoolVar(&s.insecure, "otlp-insecure", false, "the collector takes plaintext, not TLS")
 	s.sampling.add(f)
+	f.StringVar(&s.metrics, "metrics-listen", "", "serve /metrics, /healthz and /readyz on this `[HOST]:PORT`, or port of 127.0.0.1 (0: any that is free)")
 	s.payload.add(f)
 	f.StringVar(&s.logLevel, "log-level", "info", "what to log on stderr: debug, info, warn or error")
 }
@@ -59,7 +61,7 @@ func (s *showFlags) check() error {
 	if _, err := s.level(); err != nil {
 		return err
 	}
-	return errors.Join(s.filter.Validate(), s.sampling.check(), s.payload.check())
+	return errors.Join(s.filter.Validate(), s.sampling.check(), s.payload.check(), s.checkMetrics())
 }
 
 func (s *showFlags) level() (l slog.Level, err error) {
@@ -78,9 +80,10 @@ type output struct {
 	printed printer
 	spans   *span.Exporter  // nil: none are exported
 	sampler *sample.Sampler // nil: spans decides which
+	metrics *metrics        // nil: none are served
 	phases  *phases
 
-	toStdout, toSpans, toAlso *tap.Queue // in front of each; nil where there is none
+	toStdout, toSpans, toMetrics, toAlso *tap.Queue // in front of each; nil where there is none
 }
 
 // printer is a view on stdout; its error is that of a write.
@@ -99,13 +102,18 @@ func (s *showFlags) open(ctx context.Context, stop func(), stdout, stderr io.Wri
 	if err := s.payload.open(o.log); err != nil {
 		return nil, err
 	}
+	if o.metrics, err = s.listen(o, stderr); err != nil {
+		return nil, err
+	}
 	if span.Configured(s.endpoint, os.Getenv) {
 		v, _ := versionInfo()
 		o.spans, err = span.New(context.WithoutCancel(ctx), span.Options{Endpoint: s.endpoint, Insecure: s.insecure, Version: v, Log: o.log})
 		if err != nil {
+			o.metrics.close(ctx)
 			return nil, err
 		}
 		if o.sampler, err = s.sampling.open(o.spans, o.log); err != nil {
+			o.metrics.close(ctx)
 			return nil, err
 		}
 		o.toSpans = tap.NewQueue("the exporter", o.spans, tap.QueueSize)
@@ -115,11 +123,15 @@ func (s *showFlags) open(ctx context.Context, stop func(), stdout, stderr io.Wri
 		o.toStdout = tap.NewQueue("stdout", &filtered{filter: s.filter, to: o.printed, stop: stop}, tap.QueueSize)
 		o.sinks = append(o.sinks, o.toStdout)
 	}
+	if o.metrics != nil {
+		o.toMetrics = tap.NewQueue("the metrics", o.metrics, tap.QueueSize)
+		o.sinks = append(o.sinks, o.toMetrics)
+	}
 	if also != nil {
 		o.toAlso = tap.NewQueue("the summary", also, tap.QueueSize)
 		o.sinks = append(o.sinks, o.toAlso)
 	}
-	o.phases = newPhases(o.spans, s.keeps(), s.remember, o.log)
+	o.phases = newPhases(o.spans, o.metrics, s.keeps(), s.remember, o.log)
 	o.pods = identity.New()
 	o.records = tap.NewOut(o.pods, o.phases, o.sinks...)
 	switch {
@@ -207,6 +219,12 @@ func (o *output) close(goesOn bool) error {
 			o.toSpans.Close(ctx)
 			// What could not be sent is counted, and losses says so.
 			_ = o.spans.Shutdown(ctx)
+		})
+	}
+	if o.metrics != nil {
+		sending.Go(func() {
+			o.toMetrics.Close(ctx)
+			o.metrics.close(ctx)
 		})
 	}
 	if o.toAlso != nil {

@@ -20,6 +20,7 @@ var errGaveUp = errors.New("gave up")
 // reads it.
 type socket struct {
 	endpoint
+	*condition
 	relay   *child
 	tap     *tap.Tap
 	serving func(mirror.Hello)
@@ -28,7 +29,7 @@ type socket struct {
 }
 
 func newSocket(e endpoint, cfg tap.Config, serving func(mirror.Hello), stderr io.Writer) *socket {
-	s := &socket{endpoint: e, serving: serving, stderr: stderr}
+	s := &socket{endpoint: e, condition: newCondition(e), serving: serving, stderr: stderr}
 	cfg.Serving, cfg.Away = s.saysServing, s.saysAway
 	cfg.Redial = func(conn uint64) { _ = mirror.AskRedial(s.relay.mirror, conn) } // one that is gone is seen by its end
 	s.tap = tap.New(cfg)
@@ -36,6 +37,7 @@ func newSocket(e endpoint, cfg tap.Config, serving func(mirror.Hello), stderr io
 }
 
 func (s *socket) stats() tap.Stats { return s.tap.Stats() }
+func (s *socket) now() tap.Now     { return s.tap.Now() }
 
 func (s *socket) remains() string {
 	n := s.tap.Stats().Remaining
@@ -155,6 +157,7 @@ func (s *socket) read(ahead *mirror.Ahead) error {
 func (s *socket) saysServing(h mirror.Hello, upstream string) {
 	again := s.served
 	s.served = true
+	s.turned(pathTaken, "")
 	switch {
 	case again:
 		fmt.Fprintf(s.stderr, "grpc-tap: on %s again\n", s.path)
@@ -173,5 +176,6 @@ func (s *socket) saysServing(h mirror.Hello, upstream string) {
 }
 
 func (s *socket) saysAway(_ mirror.Hello, why string) {
+	s.turned(pathAway, "its relay is off it ("+why+")")
 	fmt.Fprintf(s.stderr, "grpc-tap: off %s (%s); waiting for it\n", s.path, why)
 }

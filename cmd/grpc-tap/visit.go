@@ -21,6 +21,7 @@ import (
 // goes on. Where another relay takes its place, we go there.
 type visit struct {
 	endpoint
+	*condition
 	cfg    tap.Config
 	served func(mirror.Hello)
 	stderr io.Writer
@@ -54,8 +55,10 @@ func (v *visit) run(ctx context.Context) error {
 		s, err := v.sit(conn)
 		if err == nil {
 			err = v.read(ctx, s)
+			v.turned("", "no relay is read there")
 		}
 		if errors.Is(err, tap.ErrRelayGone) && ctx.Err() == nil {
+			v.turned(pathDied, "its relay has died")
 			err = v.died(s.hello.PID)
 		}
 		switch {
@@ -64,6 +67,7 @@ func (v *visit) run(ctx context.Context) error {
 		case err == nil: // it has detached, or another took its place
 		case errors.Is(err, tap.ErrOver):
 			v.seat = mirror.StandBy
+			v.turned("", "another grpc-tap reads it")
 			v.say("another grpc-tap reads %s now; standing by for when it leaves", v.path)
 		case !v.wait:
 			return err
@@ -216,13 +220,30 @@ func (v *visit) leave() {
 	leaving.Wait()
 }
 
-// stats is for after run.
-func (v *visit) stats() tap.Stats { return v.past }
+func (v *visit) stats() tap.Stats {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	sum := v.past
+	for s := range v.seats {
+		sum.Add(s.tap.Stats())
+	}
+	return sum
+}
+
+func (v *visit) now() (n tap.Now) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for s := range v.seats {
+		n.Add(s.tap.Now())
+	}
+	return n
+}
 
 func (v *visit) remains() string { return "" }
 
 func (v *visit) saysServing(h mirror.Hello, upstream string) {
 	v.seat, v.failed = mirror.Read, ""
+	v.turned(pathJoined, "")
 	v.say("on %s, relayed by pid %d, which stands by itself; Ctrl-C leaves it there", v.path, h.PID)
 	if upstream != "" {
 		v.say("the upstream does not answer yet (%s); clients are closed at once until it does", upstream)
@@ -231,6 +252,7 @@ func (v *visit) saysServing(h mirror.Hello, upstream string) {
 }
 
 func (v *visit) saysAway(_ mirror.Hello, why string) {
+	v.turned(pathAway, "its relay is off it ("+why+")")
 	v.say("off %s (%s); its relay waits for it", v.path, why)
 }
 

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/grpc-tap/grpc-tap/internal/metric"
+	"github.com/grpc-tap/grpc-tap/internal/tap"
+)
+
+// metrics are what --metrics-listen asks for: counts of what a session sees, and
+// the page where they are.
+type metrics struct {
+	*metric.Metrics
+	listener net.Listener
+	server   *metric.Server // nil until serve
+
+	out    *output
+	paths  []life
+	bypass bypass
+}
+
+func (s *showFlags) checkMetrics() error {
+	if s.metrics == "" {
+		return nil
+	}
+	if _, err := metric.Address(s.metrics); err != nil {
+		return fmt.Errorf("--metrics-listen: %w", err)
+	}
+	return nil
+}
+
+// listen binds the page's address, so that it is known before anything is taken
+// over whether that can be had. Nil: no page is asked for.
+func (s *showFlags) listen(out *output, stderr io.Writer) (*metrics, error) {
+	if s.metrics == "" {
+		return nil, nil
+	}
+	address, err := metric.Address(s.metrics)
+	if err != nil {
+		return nil, err
+	}
+	lis, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("--metrics-listen %s: %w; give another address, or port 0 for any that is free", s.metrics, err)
+	}
+	fmt.Fprintf(stderr, "grpc-tap: metrics at http://%s/metrics\n", lis.Addr())
+	m := &metrics{listener: lis, out: out}
+	v, commit := versionInfo()
+	m.Metrics = metric.New(v, commit, m.health)
+	return m, nil
+}
+
+// serve answers who asks, from now on: paths are the session's.
+func (m *metrics) serve(paths []life) {
+	if m != nil {
+		m.paths = paths
+		m.server = m.Serve(m.listener, m.ready, m.out.log)
+	}
+}
+
+func (m *metrics) close(ctx context.Context) {
+	switch {
+	case m == nil:
+	case m.server != nil:
+		m.server.Close(ctx)
+	default:
+		_ = m.listener.Close()
+	}
+}
+
+// ready says which paths are not served or read, and why.
+func (m *metrics) ready() error {
+	var errs []error
+	for _, p := range m.paths {
+		errs = append(errs, p.ready())
+	}
+	return errors.Join(errs...)
+}
+
+// health asks all that counts something.
+func (m *metrics) health() metric.Health {
+	var sum tap.Stats
+	var now tap.Now
+	h := metric.Health{Takeovers: map[metric.Takeover]uint64{}, RecordsDropped: m.out.dropped()}
+	for _, p := range m.paths {
+		sum.Add(p.stats())
+		now.Add(p.now())
+		maps.Copy(h.Takeovers, p.takeovers())
+	}
+	h.Running, h.MirrorDropped, h.DecodeErrors = now.Running, sum.DroppedBytes, sum.GaveUp
+	h.Connections = map[string]int{"decoded": now.Decoded, "blind": now.Blind, "opaque": now.Opaque}
+	if n, ok := m.bypass.count(m.paths); ok {
+		h.Connections["bypassed"] = n
+	}
+	if m.out.spans != nil {
+		s := m.out.spans.Stats()
+		h.Spans = &metric.Spans{Exported: s.Exported, Dropped: s.Dropped}
+	}
+	return h
+}
+
+// dropped are the records that were not taken, by what would not take them.
+func (o *output) dropped() map[string]uint64 {
+	n := map[string]uint64{}
+	for sink, q := range map[string]*tap.Queue{"stdout": o.toStdout, "spans": o.toSpans, "metrics": o.toMetrics, "summary": o.toAlso} {
+		if q != nil {
+			n[sink] = q.Dropped()
+		}
+	}
+	return n
+}
+
+// bypassEvery is how often connections past us are looked for: it takes a look at
+// every process.
+const bypassEvery = 30 * time.Second
+
+// bypass counts connections that pass by our relays, to the servers behind them.
+type bypass struct {
+	mu    sync.Mutex
+	at    time.Time
+	n     int
+	known bool
+}
+
+func (b *bypass) count(paths []life) (n int, known bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if time.Since(b.at) < bypassEvery {
+		return b.n, b.known
+	}
+	b.n, b.known = 0, true
+	for _, p := range paths {
+		older, err := olderThanUs(p.where())
+		b.n += len(older)
+		b.known = b.known && err == nil // part of a number is none
+	}
+	b.at = time.Now()
+	return b.n, b.known
+}
