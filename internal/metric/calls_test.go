@@ -133,3 +133,19 @@ func exemplars(s *dto.Metric) string {
 	slices.Sort(all)
 	return strings.Join(all, " ")
 }
+
+func BenchmarkCount(b *testing.B) {
+	for name, sampled := range map[string]bool{"plain": false, "exemplar": true} {
+		b.Run(name, func(b *testing.B) {
+			m := newForTest(b)
+			all := []*call.Record{{
+				State: call.Done, Service: "runtime.v1.RuntimeService", Method: "Version", Known: true, Code: "OK", Socket: "/run/containerd/containerd.sock",
+				DurationMS: 1, Sampled: sampled, TraceID: strings.Repeat("a", 32), SpanID: strings.Repeat("b", 16),
+			}}
+			b.ReportAllocs()
+			for b.Loop() {
+				m.Records(all)
+			}
+		})
+	}
+}
