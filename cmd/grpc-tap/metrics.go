@@ -7,19 +7,22 @@ import (
 	"io"
 	"maps"
 	"net"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/grpc-tap/grpc-tap/internal/metric"
+	"github.com/grpc-tap/grpc-tap/internal/span"
 	"github.com/grpc-tap/grpc-tap/internal/tap"
 )
 
 // metrics are what --metrics-listen asks for: counts of what a session sees, and
-// the page where they are.
+// the page where they are. By OTLP they are sent where the environment says so.
 type metrics struct {
 	*metric.Metrics
-	listener net.Listener
+	listener net.Listener   // nil: there is no page
 	server   *metric.Server // nil until serve
+	sender   *metric.Sender // nil: nothing is sent
 
 	out    *output
 	paths  []life
@@ -36,41 +39,72 @@ func (s *showFlags) checkMetrics() error {
 	return nil
 }
 
-// listen binds the page's address, so that it is known before anything is taken
-// over whether that can be had. Nil: no page is asked for.
-func (s *showFlags) listen(out *output, stderr io.Writer) (*metrics, error) {
-	if s.metrics == "" {
+// count makes metrics, if they are asked for, and binds the page's address, so that
+// it is known before anything is taken over whether that can be had.
+func (s *showFlags) count(out *output, stderr io.Writer) (m *metrics, err error) {
+	if s.metrics == "" && !metric.Configured(os.Getenv) {
 		return nil, nil
 	}
-	address, err := metric.Address(s.metrics)
-	if err != nil {
-		return nil, err
+	m = &metrics{out: out}
+	if s.metrics != "" {
+		if m.listener, err = listen(s.metrics); err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(stderr, "grpc-tap: metrics at http://%s/metrics\n", m.listener.Addr())
 	}
-	lis, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("--metrics-listen %s: %w; give another address, or port 0 for any that is free", s.metrics, err)
-	}
-	fmt.Fprintf(stderr, "grpc-tap: metrics at http://%s/metrics\n", lis.Addr())
-	m := &metrics{listener: lis, out: out}
 	v, commit := versionInfo()
 	m.Metrics = metric.New(v, commit, m.health)
 	return m, nil
 }
 
-// serve answers who asks, from now on: paths are the session's.
-func (m *metrics) serve(paths []life) {
-	if m != nil {
-		m.paths = paths
+func listen(said string) (net.Listener, error) {
+	address, err := metric.Address(said)
+	if err != nil {
+		return nil, err
+	}
+	lis, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("--metrics-listen %s: %w; give another address, or port 0 for any that is free", said, err)
+	}
+	return lis, nil
+}
+
+// serve answers who asks, and sends, from now on: paths are the session's.
+func (m *metrics) serve(ctx context.Context, paths []life) {
+	if m == nil {
+		return
+	}
+	m.paths = paths
+	if m.listener != nil {
 		m.server = m.Serve(m.listener, m.ready, m.out.log)
+	}
+	if metric.Configured(os.Getenv) {
+		m.send(ctx)
+	}
+}
+
+func (m *metrics) send(ctx context.Context) {
+	v, _ := versionInfo()
+	us, err := span.Resource(ctx, v)
+	if err != nil {
+		m.out.log.Warn("some OpenTelemetry resource attributes are left out of metrics", "cause", err)
+	}
+	if m.sender, err = m.Send(context.WithoutCancel(ctx), us, m.out.log); err != nil {
+		m.out.log.Warn("metrics are not sent: check the OTEL_EXPORTER_OTLP_ variables", "cause", err)
 	}
 }
 
 func (m *metrics) close(ctx context.Context) {
+	if m == nil {
+		return
+	}
+	if m.sender != nil {
+		m.sender.Close(ctx)
+	}
 	switch {
-	case m == nil:
 	case m.server != nil:
 		m.server.Close(ctx)
-	default:
+	case m.listener != nil:
 		_ = m.listener.Close()
 	}
 }

@@ -114,7 +114,7 @@ func (s *session) run(ctx context.Context) error {
 			}
 		})
 	}
-	out.metrics.serve(all)
+	out.metrics.serve(ctx, all)
 	if s.meanwhile != nil {
 		serving.Wait()
 		if ctx.Err() == nil {

@@ -102,7 +102,7 @@ func (s *showFlags) open(ctx context.Context, stop func(), stdout, stderr io.Wri
 	if err := s.payload.open(o.log); err != nil {
 		return nil, err
 	}
-	if o.metrics, err = s.listen(o, stderr); err != nil {
+	if o.metrics, err = s.count(o, stderr); err != nil {
 		return nil, err
 	}
 	if span.Configured(s.endpoint, os.Getenv) {

@@ -144,10 +144,10 @@ func envEndpoint(getenv func(string) string) (string, error) {
 	return u.Redacted(), nil
 }
 
-// newResource describes this process; OTEL_RESOURCE_ATTRIBUTES and
+// Resource describes this process; OTEL_RESOURCE_ATTRIBUTES and
 // OTEL_SERVICE_NAME come last and win. The error is about those and leaves a
 // usable resource.
-func newResource(ctx context.Context, version string) (*resource.Resource, error) {
+func Resource(ctx context.Context, version string) (*resource.Resource, error) {
 	attrs := []attribute.KeyValue{semconv.ServiceName("grpc-tap"), semconv.ServiceVersion(version)}
 	host, _ := os.Hostname()
 	if host != "" {

@@ -85,7 +85,7 @@ func New(ctx context.Context, o Options) (*Exporter, error) {
 			return nil, err
 		}
 	}
-	res, err := newResource(ctx, o.Version)
+	res, err := Resource(ctx, o.Version)
 	if err != nil {
 		o.Log.Warn("some OpenTelemetry resource attributes are left out: correct OTEL_RESOURCE_ATTRIBUTES (key=value,key=value)", "error", err)
 	}
