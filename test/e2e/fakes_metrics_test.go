@@ -77,7 +77,7 @@ func (p *page) hangs(n *fakeNode, k *fakecri.Kubelet) {
 	}()
 	p.until(1, "grpc_tap_calls_running", "rpc_method", "runtime.v1.RuntimeService/Status")
 	p.until(2, "grpc_tap_connections", "state", "decoded") // a kubelet's, to the runtime and its images
-	n.Stop() // cuts it off
+	n.Stop()                                               // cuts it off
 	<-ended
 	p.until(0, "grpc_tap_calls_running")
 }
