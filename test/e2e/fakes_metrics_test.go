@@ -38,7 +38,6 @@ func TestFakesMetrics(t *testing.T) {
 	}
 	page.hangs(n, k)
 	made.open.Wait()
-	k.Close()
 
 	calls := len(made.calls)
 	known := func(service string) bool { return strings.HasPrefix(service, "runtime.v1.") }
@@ -77,7 +76,7 @@ func (p *page) hangs(n *fakeNode, k *fakecri.Kubelet) {
 	}()
 	p.until(1, "grpc_tap_calls_running", "rpc_method", "runtime.v1.RuntimeService/Status")
 	p.until(2, "grpc_tap_connections", "state", "decoded") // a kubelet's, to the runtime and its images
-	n.Stop()                                               // cuts it off
+	k.Close()                                              // its connections end before the call does
 	<-ended
 	p.until(0, "grpc_tap_calls_running")
 }
