@@ -66,6 +66,7 @@ func (n *agentNode) run(ctx context.Context) (err error) {
 	if n.out, err = n.show.open(ctx, stop, n.stdout, n.stderr, nil); err != nil {
 		return err
 	}
+	n.out.metrics.serve(ctx)
 	n.asker = ask.New(n.out.pods, n.out.records.Listed, n.node.Kubelets(), n.out.log)
 	n.out.records.Stranger = n.asker.Strange
 	var asking sync.WaitGroup
@@ -204,8 +205,11 @@ func (n *agentNode) visit(ctx context.Context, w *watched) *visit {
 			n.visits.Go(func() { n.move(ctx, w.Path) })
 		}
 	}
+	n.out.metrics.add(v)
 	n.visits.Go(func() {
-		if err := v.run(ctx); err != nil {
+		err := v.run(ctx)
+		v.ended(err)
+		if err != nil {
 			fmt.Fprintf(n.stderr, "grpc-tap: %s: %v\n", w.Path, err)
 		}
 	})

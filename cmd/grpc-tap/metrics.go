@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,8 +26,10 @@ type metrics struct {
 	sender   *metric.Sender // nil: nothing is sent
 
 	out    *output
-	paths  []life
 	bypass bypass
+
+	mu    sync.Mutex
+	lives []life
 }
 
 func (s *showFlags) checkMetrics() error {
@@ -69,12 +72,27 @@ func listen(said string) (net.Listener, error) {
 	return lis, nil
 }
 
-// serve answers who asks, and sends, from now on: paths are the session's.
-func (m *metrics) serve(ctx context.Context, paths []life) {
+// add has a path asked, too, from now on.
+func (m *metrics) add(one life) {
 	if m == nil {
 		return
 	}
-	m.paths = paths
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lives = append(m.lives, one)
+}
+
+func (m *metrics) paths() []life {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.lives)
+}
+
+// serve answers who asks, and sends, from now on.
+func (m *metrics) serve(ctx context.Context) {
+	if m == nil {
+		return
+	}
 	if m.listener != nil {
 		m.server = m.Serve(m.listener, m.ready, m.out.log)
 	}
@@ -112,7 +130,7 @@ func (m *metrics) close(ctx context.Context) {
 // ready says which paths are not served or read, and why.
 func (m *metrics) ready() error {
 	var errs []error
-	for _, p := range m.paths {
+	for _, p := range m.paths() {
 		errs = append(errs, p.ready())
 	}
 	return errors.Join(errs...)
@@ -123,15 +141,21 @@ func (m *metrics) health() metric.Health {
 	var sum tap.Stats
 	var now tap.Now
 	h := metric.Health{Takeovers: map[metric.Takeover]uint64{}, RecordsDropped: m.out.dropped()}
-	for _, p := range m.paths {
+	paths := m.paths()
+	for _, p := range paths {
 		sum.Add(p.stats())
 		now.Add(p.now())
 		maps.Copy(h.Takeovers, p.takeovers())
 	}
 	h.Running, h.MirrorDropped, h.DecodeErrors = now.Running, sum.DroppedBytes, sum.GaveUp
 	h.Connections = map[string]int{"decoded": now.Decoded, "blind": now.Blind, "opaque": now.Opaque}
-	if n, ok := m.bypass.count(m.paths); ok {
+	if n, ok := m.bypass.count(paths); ok {
 		h.Connections["bypassed"] = n
+	}
+	if m.out.sampler != nil {
+		s := m.out.sampler.Stats()
+		h.Sampled = s.Kept
+		h.Sampled["declined"] = s.Dropped
 	}
 	if m.out.spans != nil {
 		s := m.out.spans.Stats()

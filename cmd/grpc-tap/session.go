@@ -104,6 +104,7 @@ func (s *session) run(ctx context.Context) error {
 			served()
 		})
 		all[i] = one
+		out.metrics.add(one)
 		serving.Add(1)
 		ended.Go(func() {
 			errs[i] = one.run(ctx)
@@ -114,7 +115,7 @@ func (s *session) run(ctx context.Context) error {
 			}
 		})
 	}
-	out.metrics.serve(ctx, all)
+	out.metrics.serve(ctx)
 	if s.meanwhile != nil {
 		serving.Wait()
 		if ctx.Err() == nil {

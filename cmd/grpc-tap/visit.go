@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -237,6 +239,15 @@ func (v *visit) now() (n tap.Now) {
 		n.Add(s.tap.Now())
 	}
 	return n
+}
+
+// ready is as for any path, but where a relay is waited for, there need not be one:
+// the server may be gone for good.
+func (v *visit) ready() error {
+	if _, err := os.Lstat(v.path); v.wait && errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return v.condition.ready()
 }
 
 func (v *visit) remains() string { return "" }

@@ -12,7 +12,8 @@ type Health struct {
 	DecodeErrors   map[string]uint64
 	RecordsDropped map[string]uint64 // by sink
 	Takeovers      map[Takeover]uint64
-	Spans          *Spans // nil: none are exported
+	Sampled        map[string]uint64 // calls, by what was decided of their spans
+	Spans          *Spans            // nil: none are exported
 }
 
 // Spans are what became of spans.
@@ -31,7 +32,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 // descs are those of our own metrics. They are made with the collector: the relay,
 // a process of the same binary, does not pay for them.
 type descs struct {
-	running, connections, mirrorDropped, decodeErrors, recordsDropped, takeovers, exported, spansDropped *prometheus.Desc
+	running, connections, mirrorDropped, decodeErrors, recordsDropped, takeovers, sampled, exported, spansDropped *prometheus.Desc
 }
 
 func newDescs() descs {
@@ -42,6 +43,7 @@ func newDescs() descs {
 		decodeErrors:   desc("decode_errors_total", "Connections that could not be decoded any further, by reason.", "token"),
 		recordsDropped: desc("records_dropped_total", "Records that a sink was too slow for.", "sink"),
 		takeovers:      desc("takeovers_total", "What happened to paths: taken, joined, away, gave_up, died, failed.", "socket", "result"),
+		sampled:        desc("calls_sampled_total", "Calls by what was decided of their spans: why one is exported, or declined.", "decision"),
 		exported:       desc("spans_exported_total", "Spans that the collector has taken."),
 		spansDropped:   desc("spans_dropped_total", "Spans that did not get to the collector, by reason.", "reason"),
 	}
@@ -55,7 +57,7 @@ type own struct {
 
 // Describe implements prometheus.Collector.
 func (o own) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{o.running, o.connections, o.mirrorDropped, o.decodeErrors, o.recordsDropped, o.takeovers, o.exported, o.spansDropped} {
+	for _, d := range []*prometheus.Desc{o.running, o.connections, o.mirrorDropped, o.decodeErrors, o.recordsDropped, o.takeovers, o.sampled, o.exported, o.spansDropped} {
 		to <- d
 	}
 }
@@ -87,6 +89,9 @@ func (o own) Collect(to chan<- prometheus.Metric) {
 	}
 	for t, n := range h.Takeovers {
 		counter(o.takeovers, n, t.Socket, t.Result)
+	}
+	for decision, n := range h.Sampled {
+		counter(o.sampled, n, decision)
 	}
 	if h.Spans == nil {
 		return

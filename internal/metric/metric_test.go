@@ -94,6 +94,7 @@ func TestHealth(t *testing.T) {
 		DecodeErrors:   map[string]uint64{"mirror_overflow": 1},
 		RecordsDropped: map[string]uint64{"stdout": 7},
 		Takeovers:      map[Takeover]uint64{{"/run/cri.sock", "taken"}: 2},
+		Sampled:        map[string]uint64{"failed": 3, "declined": 9},
 		Spans:          &Spans{Exported: 5, Dropped: map[string]uint64{"queue_full": 4}},
 	}
 	want := `
@@ -101,6 +102,10 @@ func TestHealth(t *testing.T) {
 # TYPE grpc_tap_calls_running gauge
 grpc_tap_calls_running{rpc_method="_OTHER"} 1
 grpc_tap_calls_running{rpc_method="runtime.v1.RuntimeService/Status"} 2
+# HELP grpc_tap_calls_sampled_total Calls by what was decided of their spans: why one is exported, or declined.
+# TYPE grpc_tap_calls_sampled_total counter
+grpc_tap_calls_sampled_total{decision="declined"} 9
+grpc_tap_calls_sampled_total{decision="failed"} 3
 # HELP grpc_tap_connections Open connections: decoded, blind (relayed, but not decodable any more, or older than the tap), opaque (no gRPC), bypassed (past the relay).
 # TYPE grpc_tap_connections gauge
 grpc_tap_connections{state="blind"} 1
