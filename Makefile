@@ -11,7 +11,7 @@
 # make soak       attach and detach 1,000 times, kill the relay 300 times, restart
 #                 containerd 100 times, move 200 older clients, replace taps and relays
 #                 100 times, under traffic and a kubelet that starts pods; create and
-#                 delete pods with CSI volumes for ten minutes:
+#                 delete pods with CSI volumes for ten minutes; an hour without a collector:
 #                 docs/operations.md has the result
 # make hang       an NFS mount that hangs for 125 s, through the CSI driver and grpc-tap
 # make fuzz       each fuzz target for FUZZTIME
@@ -75,6 +75,7 @@ soak: deps
 	SOAK=1 go test -count=1 -v -timeout 150m -run '^Test(Attach(Cycles|RelayKilled|RelayKilledAtRest|CgroupKilled|ServerReplaced|ContainerdRestarts|DriverRestarts|Live.*)|Stand(TapKilled|RelayReplaced)|FailOpenReplaced)$$' ./test/e2e
 	SOAK=1 sh test/lab/kubelet.sh -timeout 60m -run '^TestKubelet(Swapped|Taken)$$'
 	CHURN=10m sh test/lab/cluster.sh -timeout 30m -run '^TestClusterChurn$$'
+	OUTAGE=1h go test -count=1 -v -timeout 90m -run '^TestAgentCollectorAbsent$$' ./test/e2e
 
 hang: deps
 	go test -tags long -count=1 -v -timeout 5m -run '^TestCSIMountHangs$$' ./test/e2e
