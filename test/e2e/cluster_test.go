@@ -41,18 +41,29 @@ func newCluster(t *testing.T) *cluster {
 	registry := l.Registry()
 	_, busybox, _ := strings.Cut(lab.BusyboxImage, "/")
 	registry.Push(t, lab.Busybox(t, busybox))
-	c := &cluster{r: l.Containerd(lab.Options{Mirror: registry.Address}), spans: NewCollector(t), t: t}
-	c.api = l.APIServer()
+	c := untapped(t, l, lab.Options{Mirror: registry.Address})
 	paths := []string{c.r.Socket, c.driver(told, true), c.driver(untold, false)}
 	args := append(paths[1:], "--otlp-endpoint", c.spans.Address, "--otlp-insecure")
 	c.tap = attachTarget(t, paths[0], args, paths...)
+	c.node(told, untold)
+	return c
+}
+
+// untapped is a cluster without grpc-tap, and without its node yet.
+func untapped(t *testing.T, l *lab.Lab, o lab.Options) *cluster {
+	t.Helper()
+	return &cluster{r: l.Containerd(o), spans: NewCollector(t), api: l.APIServer(), t: t}
+}
+
+// node starts the kubelet, and waits until it knows these drivers.
+func (c *cluster) node(drivers ...string) {
+	c.t.Helper()
 	c.Kubelet = c.r.Node(c.api, c.r.Socket)
-	for _, name := range []string{told, untold} {
+	for _, name := range drivers {
 		c.Until(name+" is registered", time.Minute, func() bool {
 			return strings.Contains(c.driverLog(name), "registered with the kubelet")
 		})
 	}
-	return c
 }
 
 // driver starts a CSI driver of this name, which sees the kubelet's mounts, and

@@ -80,27 +80,12 @@ func TestClusterTraces(t *testing.T) {
 	var names []string
 	uids := map[string]string{}
 	for _, p := range tracedPods {
-		for _, claim := range p.claims {
-			c.claim(claim.name, claim.driver, claim.attributes)
-		}
-		if p.static {
-			c.Put(p.Pod)
-		} else {
-			uids[p.Name] = c.api.Create(p.Pod)
-		}
+		uids[p.Name] = c.start(p)
 		names = append(names, p.name())
 	}
 	c.runs(names...)
 	for _, p := range tracedPods {
-		for _, claim := range p.claims {
-			c.mounted(claim)
-		}
-		root := c.root("pod start", p, "started", uids[p.Name])
-		c.consists(root, p.start, true)
-		c.links(root, p.linked)
-		if failed := attributes(root.GetAttributes())["grpc_tap.pod.failures"].GetIntValue(); failed != p.failures {
-			t.Errorf("%s: %d failures, not %d", root.GetName(), failed, p.failures)
-		}
+		c.started(p, uids[p.Name])
 	}
 	for _, p := range tracedPods {
 		if p.static {
@@ -126,6 +111,33 @@ func TestClusterTraces(t *testing.T) {
 	}
 }
 
+// start puts a pod on the node, with its claims, and returns its UID, if that is known.
+func (c *cluster) start(p tracedPod) (uid string) {
+	c.t.Helper()
+	for _, claim := range p.claims {
+		c.claim(claim.name, claim.driver, claim.attributes)
+	}
+	if p.static {
+		c.Put(p.Pod)
+		return ""
+	}
+	return c.api.Create(p.Pod)
+}
+
+// started holds that a pod's start is told as it is to be.
+func (c *cluster) started(p tracedPod, uid string) {
+	c.t.Helper()
+	for _, claim := range p.claims {
+		c.mounted(claim)
+	}
+	root := c.root("pod start", p, "started", uid)
+	c.consists(root, p.start, true)
+	c.links(root, p.linked)
+	if failed := attributes(root.GetAttributes())["grpc_tap.pod.failures"].GetIntValue(); failed != p.failures {
+		c.t.Errorf("%s: %d failures, not %d", root.GetName(), failed, p.failures)
+	}
+}
+
 // name is what the kubelet calls the pod.
 func (p tracedPod) name() string {
 	if p.static {
@@ -147,7 +159,7 @@ func (c *cluster) mounted(v claimed) {
 func (c *cluster) root(kind string, p tracedPod, outcome, uid string) (root *trace.Span) {
 	c.t.Helper()
 	name := kind + " default/" + p.name()
-	c.tap.Until("there is a root "+name, time.Minute+eventuallyTime, func() bool {
+	c.Until("there is a root "+name, time.Minute+eventuallyTime, func() bool {
 		for _, s := range c.spans.Roots() {
 			if s.GetName() == name {
 				root = s
@@ -199,7 +211,7 @@ func (c *cluster) consists(root *trace.Span, calls string, exactly bool) {
 // also when its root has been told.
 func (c *cluster) tidied(stop *trace.Span, containers int) {
 	c.t.Helper()
-	c.tap.Until("all is removed under "+stop.GetName(), time.Minute+eventuallyTime, func() bool {
+	c.Until("all is removed under "+stop.GetName(), time.Minute+eventuallyTime, func() bool {
 		n := map[string]int{}
 		for _, s := range c.spans.Spans() {
 			if bytes.Equal(s.GetTraceId(), stop.GetTraceId()) && bytes.Equal(s.GetParentSpanId(), stop.GetSpanId()) {

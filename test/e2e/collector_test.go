@@ -46,9 +46,9 @@ func NewCollector(t testing.TB) *Collector {
 }
 
 // ServeIn makes the collector listen in a lab too, which has a loopback of its
-// own, at the usual port.
-func (c *Collector) ServeIn(l *lab.Lab) (address string) {
-	listener := l.Listen("127.0.0.1:4317")
+// own, at an address that is one of its.
+func (c *Collector) ServeIn(l *lab.Lab, host string) (address string) {
+	listener := l.Listen(host + ":4317")
 	go c.server.Serve(listener)
 	return listener.Addr().String()
 }

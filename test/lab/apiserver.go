@@ -18,8 +18,9 @@ import (
 )
 
 // APIServer is a Kubernetes API server and its etcd, on 127.0.0.1 in the lab's network
-// namespace. Who has its token may do anything. There is no controller and no scheduler:
-// what they would do is the test's, or a kubelet's (Runtime.Node).
+// namespace. Who has its token may do anything. There is no controller and no scheduler
+// (but for those of Controllers): what they would do is the test's, or a kubelet's
+// (Runtime.Node).
 type APIServer struct {
 	*Process
 	Kubeconfig string
@@ -31,9 +32,9 @@ type APIServer struct {
 const (
 	apiAddress = "127.0.0.1:6443"
 	apiToken   = "lab"
-	// nodeAddress is the node's: a kubelet takes no loopback address for its own. It
+	// NodeAddress is the node's: a kubelet takes no loopback address for its own. It
 	// is given to the lab's loopback interface.
-	nodeAddress = "10.99.0.1"
+	NodeAddress = "10.99.0.1"
 )
 
 // kube is the program of test/lab/testdata/kube as one of those that it is.
@@ -51,7 +52,7 @@ func (l *Lab) APIServer() *APIServer {
 	t := l.t
 	t.Helper()
 	l.isolate()
-	if _, err := l.Run(need(t, "busybox"), "ip", "address", "add", nodeAddress+"/32", "dev", "lo"); err != nil {
+	if _, err := l.Run(need(t, "busybox"), "ip", "address", "add", NodeAddress+"/32", "dev", "lo"); err != nil {
 		t.Fatalf("lab: %v", err)
 	}
 	const etcd, peers = "127.0.0.1:2379", "http://127.0.0.1:2380"
@@ -61,7 +62,7 @@ func (l *Lab) APIServer() *APIServer {
 	key := l.Write("apiserver/accounts.key", newKey(t))
 	a := &APIServer{lab: l, Kubeconfig: l.Write("apiserver/kubeconfig", kubeconfig())}
 	a.Process = l.Start("apiserver", nil, append(kube(t, "kube-apiserver"), "--etcd-servers=http://"+etcd,
-		"--bind-address=127.0.0.1", "--advertise-address="+nodeAddress, "--endpoint-reconciler-type=none",
+		"--bind-address=127.0.0.1", "--advertise-address="+NodeAddress, "--endpoint-reconciler-type=none",
 		"--cert-dir", l.Path("apiserver/certs"), "--service-cluster-ip-range=10.96.0.0/16",
 		"--token-auth-file", l.Write("apiserver/tokens", apiToken+",lab,lab,system:masters\n"), "--authorization-mode=AlwaysAllow",
 		"--service-account-issuer=https://lab.invalid", "--service-account-key-file", key, "--service-account-signing-key-file", key,

@@ -21,10 +21,11 @@ import (
 // Image is a container image of one layer, made here: the tests need no
 // registry of anybody's.
 type Image struct {
-	Name  string // "lab/busybox:1"
-	Cmd   []string
-	User  string
-	Files []File
+	Name       string // "lab/busybox:1"
+	Entrypoint []string
+	Cmd        []string
+	User       string
+	Files      []File
 	// Note makes an image differ from one of the same content.
 	Note string
 }
@@ -147,7 +148,7 @@ func (img Image) config(layer []byte) []byte {
 		"os":           "linux",
 		"created":      "1970-01-01T00:00:00Z",
 		"comment":      img.Note,
-		"config":       map[string]any{"Cmd": img.Cmd, "User": img.User, "Env": []string{"PATH=/bin:/sbin:/usr/bin:/usr/sbin"}},
+		"config":       map[string]any{"Entrypoint": img.Entrypoint, "Cmd": img.Cmd, "User": img.User, "Env": []string{"PATH=/bin:/sbin:/usr/bin:/usr/sbin"}},
 		"rootfs":       map[string]any{"type": "layers", "diff_ids": []string{digest(layer)}},
 		"history":      []any{map[string]any{"created": "1970-01-01T00:00:00Z", "created_by": "test/lab"}},
 	})

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -68,7 +67,7 @@ func (r *Runtime) Kubelet(endpoint string, more ...string) *Kubelet {
 // Node is Kubelet for one that runs the API server's pods too.
 func (r *Runtime) Node(a *APIServer, endpoint string) *Kubelet {
 	r.Lab.t.Helper()
-	program := append(kube(r.Lab.t, "kubelet"), "--kubeconfig", a.Kubeconfig, "--node-ip", nodeAddress)
+	program := append(kube(r.Lab.t, "kubelet"), "--kubeconfig", a.Kubeconfig, "--node-ip", NodeAddress)
 	return r.kubelet(endpoint, kubeletConf, program...)
 }
 
@@ -103,21 +102,7 @@ func (r *Runtime) kubelet(endpoint, conf string, program ...string) *Kubelet {
 // mount the kubelet: it is shared by their mount namespaces.
 func (l *Lab) KubeletDir() string {
 	l.t.Helper()
-	dir := l.Path("kubelet")
-	if _, err := os.Stat(dir); err == nil {
-		return dir
-	}
-	err := os.Mkdir(dir, 0o755)
-	if err == nil {
-		err = unix.Mount(dir, dir, "", unix.MS_BIND, "")
-	}
-	if err == nil {
-		err = unix.Mount("", dir, "", unix.MS_SHARED, "")
-	}
-	if err != nil {
-		l.t.Fatalf("lab: share %s: %v", dir, err)
-	}
-	return dir
+	return l.Shared("kubelet")
 }
 
 // wrong are the errors and the warnings in a log of klog's, of which there are

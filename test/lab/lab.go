@@ -95,6 +95,28 @@ func (l *Lab) Write(name, content string) string {
 	return path
 }
 
+// Shared is a directory of the lab that is a mount of its own, shared as all of a
+// node's are where systemd has mounted them: what is mounted in it is seen by whoever
+// has it mounted, a pod's container too.
+func (l *Lab) Shared(name string) string {
+	l.t.Helper()
+	dir := l.Path(name)
+	if _, err := os.Stat(dir); err == nil {
+		return dir
+	}
+	err := os.Mkdir(dir, 0o755)
+	if err == nil {
+		err = unix.Mount(dir, dir, "", unix.MS_BIND, "")
+	}
+	if err == nil {
+		err = unix.Mount("", dir, "", unix.MS_SHARED, "")
+	}
+	if err != nil {
+		l.t.Fatalf("lab: share %s: %v", dir, err)
+	}
+	return dir
+}
+
 // namespaces are those that a lab has of its own. Tests of host networking
 // and host IPC then have the lab for a host, and may litter it.
 var namespaces = map[string]int{"net": unix.CLONE_NEWNET, "ipc": unix.CLONE_NEWIPC}

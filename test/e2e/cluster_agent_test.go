@@ -1,0 +1,136 @@
+//go:build cluster
+
+package e2e
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/grpc-tap/grpc-tap/test/lab"
+)
+
+// inline is a pod with a volume of its own.
+func inline(name string) tracedPod {
+	return tracedPod{
+		Pod:   lab.Pod{Name: name, Volumes: []lab.Volume{{Name: "scratch", Driver: told}}},
+		start: "NodePublishVolume " + oneContainer,
+	}
+}
+
+var failsToPublish = tracedPod{
+	Pod:    lab.Pod{Name: "fails", Volumes: []lab.Volume{{Name: "a", Claim: "fails"}}},
+	claims: []claimed{{"fails", told, map[string]string{"failPublish": "2"}}},
+	start:  "NodeStageVolume NodePublishVolume NodePublishVolume NodePublishVolume " + oneContainer, failures: 2,
+}
+
+// TestClusterAgent has the manifests' own pod on a node that runs pods, from kubectl
+// apply to kubectl delete: it traces, is restarted and upgraded, and goes. All of it is
+// under load, of which no call fails, and leaves the node as before.
+func TestClusterAgent(t *testing.T) {
+	if binary == "" {
+		t.Skip("socat is no agent")
+	}
+	l := lab.New(t)
+	l.Shared("run")
+	c := untapped(t, l, lab.Options{Socket: "run/containerd.sock", Images: agentImages(t)})
+	paths := []string{c.r.Socket, c.driver(told, true)}
+	c.node(told)
+	c.api.Controllers()
+	c.validate()
+	c.start(inline("before"))
+	c.runs("before")
+
+	d := c.daemonSet(paths)
+	d.applied()
+	for _, p := range []tracedPod{inline("traced"), failsToPublish} {
+		c.runsTraced(p)
+	}
+	d.restarted()
+	d.upgraded()
+	c.runsTraced(inline("after"))
+	d.deleted()
+
+	c.runs("before", "traced", "fails", "after")
+	if again := c.Restarted(); len(again) > 0 {
+		t.Errorf("started anew: %v", again)
+	}
+	if strings.Contains(c.Log(), "code = Unavailable") {
+		t.Error("the kubelet could not reach somebody")
+	}
+	if host := c.spans.Resource("k8s.node.name"); host != "lab" {
+		t.Errorf("the spans are of node %q", host)
+	}
+}
+
+// runsTraced runs a pod whose start is told.
+func (c *cluster) runsTraced(p tracedPod) {
+	c.t.Helper()
+	uid := c.start(p)
+	c.runs(p.Name)
+	c.started(p, uid)
+}
+
+// applied applies the manifests on a node under load: a relay stands on each path, and
+// the kubelet's older connection is seen.
+func (d *daemonSet) applied() {
+	d.c.t.Helper()
+	for _, path := range d.paths {
+		d.was = append(d.was, lookAt(d.c.t, path))
+	}
+	d.loads = []*load{runtimeTraffic(d.c.t, d.paths[0]), driverTraffic(d.c.t, d.paths[1])}
+	d.c.api.Kubectl("apply", "-k", d.overlay)
+	d.rolled()
+	for _, path := range d.paths {
+		d.relays = append(d.relays, d.relay(path))
+	}
+	d.says("moved, and seen from the next call on: ", "on "+d.paths[1]+", relayed by pid")
+	d.fine()
+}
+
+// restarted rolls out the same version: its relays stay.
+func (d *daemonSet) restarted() {
+	d.c.t.Helper()
+	d.kubectl("rollout", "restart", "daemonset/grpc-tap")
+	d.rolled()
+	d.says("on "+d.paths[0]+", relayed by pid", "on "+d.paths[1]+", relayed by pid")
+	d.fine()
+	for i, path := range d.paths {
+		if pid := d.relay(path); pid != d.relays[i] {
+			d.c.t.Errorf("%s: the relay was %d, and is %d", path, d.relays[i], pid)
+		}
+	}
+}
+
+// upgraded rolls out another version: relays of its own take the place of the others.
+func (d *daemonSet) upgraded() {
+	d.c.t.Helper()
+	d.kubectl("set", "image", "daemonset/grpc-tap", "agent="+agentImage+":two")
+	d.rolled()
+	for i, path := range d.paths {
+		d.c.Until("a relay of the new version stands on "+path, 2*eventuallyTime, func() bool { return d.relay(path) != d.relays[i] })
+	}
+	d.fine()
+}
+
+// deleted deletes all of the manifests: the relays end by their lease, and leave nothing.
+func (d *daemonSet) deleted() {
+	t := d.c.t
+	t.Helper()
+	d.c.api.Kubectl("delete", "-k", d.overlay, "--timeout=2m")
+	d.fine()
+	eventually(t, "the relays have ended", func() bool { return len(d.processes()) == 0 })
+	for _, l := range d.loads {
+		l.more(20)
+		l.end()
+		t.Logf("%d calls, none failed", l.done.Load())
+	}
+	for i, path := range d.paths {
+		if now := lookAt(t, path); now != d.was[i] {
+			t.Errorf("%s was %+v, and is %+v", path, d.was[i], now)
+		}
+	}
+	if left, _ := filepath.Glob(d.c.r.Path("run/grpc-tap/mirror/*")); !absent(d.hostDir) || len(left) > 0 {
+		t.Errorf("left on the node: %v, or %s", left, d.hostDir)
+	}
+}

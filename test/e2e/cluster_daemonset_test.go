@@ -1,0 +1,194 @@
+//go:build cluster
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/grpc-tap/grpc-tap/internal/takeover"
+	"github.com/grpc-tap/grpc-tap/test/lab"
+)
+
+// daemonSet is deploy/daemonset on a cluster, by an overlay as a user would write one.
+type daemonSet struct {
+	c       *cluster
+	overlay string // its directory
+	hostDir string
+
+	paths  []string // containerd's socket, and a CSI driver's
+	was    []place  // how these were before
+	relays []int    // on them, of the first version
+	loads  []*load
+}
+
+const (
+	manifests  = "../../deploy/daemonset"
+	agentImage = "ghcr.io/grpc-tap/grpc-tap" // as the manifests call it
+)
+
+// agentImages are grpc-tap in two versions: what is behind an executable's end is
+// nobody's.
+func agentImages(t *testing.T) []lab.Image {
+	t.Helper()
+	program, err := os.ReadFile(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := func(tag string, program []byte) lab.Image {
+		return lab.Image{
+			Name: agentImage + ":" + tag, Entrypoint: []string{"/grpc-tap"},
+			Files: []lab.File{{Path: "/grpc-tap", Data: program}},
+		}
+	}
+	return []lab.Image{image("one", program), image("two", append(slices.Clone(program), "newer"...))}
+}
+
+// daemonSet writes an overlay that says where all is in the lab, and nothing else.
+func (c *cluster) daemonSet(paths []string) *daemonSet {
+	c.t.Helper()
+	d := &daemonSet{c: c, overlay: c.r.Path("overlay"), hostDir: c.r.Path("host"), paths: paths}
+	c.t.Cleanup(func() {
+		if c.t.Failed() {
+			c.t.Logf("the agent's log:\n%s", d.log())
+		}
+	})
+	base, err := filepath.Abs(manifests)
+	if err == nil {
+		base, err = filepath.Rel(d.overlay, base)
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	run, kubelet := c.r.Path("run"), filepath.Join(c.r.KubeletDir(), "root")
+	c.r.Write("overlay/config.yaml", strings.Join([]string{
+		"otlpEndpoint: " + c.spans.ServeIn(c.r.Lab, lab.NodeAddress), "otlpInsecure: true", "samplingRatePerMillion: 10000", "liveAttach: true",
+		"runtime: " + c.r.Socket, "kubeletDir: " + kubelet, "stateDir: " + run + "/grpc-tap", "hostDir: " + d.hostDir, "orphanTimeout: 5s",
+		// Not every machine's root may look at its first process.
+		fmt.Sprintf("hostPid: %d", c.r.PID()),
+	}, "\n"))
+	c.r.Write("overlay/kustomization.yaml", strings.NewReplacer("BASE", base, "IMAGE", agentImage, "RUN", run, "KUBELET", kubelet).Replace(ofLab)+withoutLacking())
+	return d
+}
+
+const ofLab = `apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources: [BASE]
+images:
+  - {name: IMAGE, newTag: one}
+configMapGenerator:
+  - {name: grpc-tap, namespace: grpc-tap, behavior: replace, files: [config.yaml]}
+generatorOptions: {disableNameSuffixHash: true}
+patches:
+  - target: {kind: DaemonSet, name: grpc-tap}
+    patch: |-
+      - {op: replace, path: /spec/template/spec/volumes/0/hostPath/path, value: RUN}
+      - {op: replace, path: /spec/template/spec/containers/0/volumeMounts/0/mountPath, value: RUN}
+      - {op: replace, path: /spec/template/spec/volumes/1/hostPath/path, value: KUBELET}
+      - {op: replace, path: /spec/template/spec/containers/0/volumeMounts/1/mountPath, value: KUBELET}
+`
+
+// withoutLacking goes on with the patch: a capability that this machine's root does not
+// have, no container of it can be given.
+func withoutLacking() string {
+	if has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, unix.CAP_SYS_RESOURCE, 0, 0, 0); has == 1 && err == nil {
+		return ""
+	}
+	const at = "/spec/template/spec/containers/0/securityContext/capabilities/add/7"
+	return "      - {op: test, path: " + at + ", value: SYS_RESOURCE}\n      - {op: remove, path: " + at + "}\n"
+}
+
+// validate has the API server look at the manifests as they are delivered, and at each
+// overlay: in a dry run it takes no object of a namespace that is not there yet.
+func (c *cluster) validate() {
+	c.t.Helper()
+	c.api.Kubectl("apply", "-f", manifests+"/base/namespace.yaml")
+	overlays, err := filepath.Glob(manifests + "/overlays/*")
+	if err != nil || len(overlays) == 0 {
+		c.t.Fatalf("no overlays in %s: %v", manifests, err)
+	}
+	for _, dir := range append(overlays, manifests) {
+		c.api.Kubectl("apply", "--dry-run=server", "--validate=strict", "-k", dir)
+	}
+}
+
+// kubectl is kubectl in the DaemonSet's namespace.
+func (d *daemonSet) kubectl(args ...string) {
+	d.c.t.Helper()
+	d.c.api.Kubectl(append([]string{"--namespace", "grpc-tap"}, args...)...)
+}
+
+// rolled waits until the DaemonSet's pods are those that it asks for, and are ready.
+func (d *daemonSet) rolled() {
+	d.c.t.Helper()
+	d.kubectl("rollout", "status", "daemonset/grpc-tap", "--timeout=2m")
+}
+
+// fine holds that no call of the load has failed, and that it goes on.
+func (d *daemonSet) fine() {
+	d.c.t.Helper()
+	for _, l := range d.loads {
+		l.more(20)
+		if l.fine(); d.c.t.Failed() {
+			d.c.t.FailNow()
+		}
+	}
+}
+
+// log is what the agents that there are have said.
+func (d *daemonSet) log() string {
+	files, _ := filepath.Glob(filepath.Join(d.c.r.KubeletDir(), "logs/grpc-tap_*/agent/*.log"))
+	var log strings.Builder
+	for _, file := range files {
+		b, _ := os.ReadFile(file) // or its pod has gone
+		log.Write(b)
+	}
+	return log.String()
+}
+
+// says waits until the agents have said all of this.
+func (d *daemonSet) says(all ...string) {
+	d.c.t.Helper()
+	d.c.Until(fmt.Sprintf("the agent says %q", all), 2*eventuallyTime, func() bool {
+		log := d.log()
+		return !slices.ContainsFunc(all, func(text string) bool { return !strings.Contains(log, text) })
+	})
+}
+
+// relay is the process that has a path, which is to run on the node itself.
+func (d *daemonSet) relay(path string) (pid int) {
+	t := d.c.t
+	t.Helper()
+	d.c.Until("a relay stands on "+path, 2*eventuallyTime, func() bool {
+		st, err := takeover.Read(path)
+		pid = st.By
+		return err == nil && st.Taken && pid > 1
+	})
+	exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	theirs, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid))
+	ours, _ := os.Readlink("/proc/self/ns/mnt")
+	if filepath.Dir(exe) != d.hostDir || theirs != ours {
+		t.Errorf("the relay is %s in %s, and the node is %s", exe, theirs, ours)
+	}
+	if cgroup, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid)); strings.Contains(string(cgroup), d.c.r.CgroupParent) {
+		t.Errorf("the relay is in a pod's cgroup:\n%s", cgroup)
+	}
+	return pid
+}
+
+// processes are the processes on the node whose executable the agent has put there.
+func (d *daemonSet) processes() (found []string) {
+	exes, _ := filepath.Glob("/proc/[0-9]*/exe")
+	for _, exe := range exes {
+		if at, err := os.Readlink(exe); err == nil && strings.HasPrefix(at, d.hostDir) {
+			found = append(found, exe)
+		}
+	}
+	return found
+}
