@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// startAlone starts a process in the machine's mount namespace and in a session of
-// its own. It is still in our cgroup, and has to leave that itself.
+// startAlone starts a process in the machine's namespaces and in a session of its own.
+// It is still in our cgroup, and has to leave that itself.
 func (m *Machine) startAlone(name string, argv []string) error {
 	log, err := m.log(name)
 	if err != nil {
@@ -25,8 +25,8 @@ func (m *Machine) startAlone(name string, argv []string) error {
 	defer null.Close()
 	started := make(chan error, 1)
 	go func() {
-		// Never unlocked: the thread is in another mount namespace from here on, and
-		// ends with this function.
+		// Never unlocked: the thread is in other namespaces from here on, and ends with
+		// this function.
 		runtime.LockOSThread()
 		started <- func() error {
 			if err := m.enter(); err != nil {
@@ -47,26 +47,37 @@ func (m *Machine) startAlone(name string, argv []string) error {
 	return nil
 }
 
-// enter puts the calling thread in the mount namespace of the machine's first
-// process, if it is in another.
+// namespaces are those that a process of the machine's is in: in those of a pod that
+// has gone, it would keep these for as long as it lives. That of mounts is the last:
+// it changes what /proc is.
+var namespaces = []string{"cgroup", "ipc", "uts", "net", "mnt"}
+
+// enter puts the calling thread in the namespaces of the machine's first process, if
+// it is in others.
 func (m *Machine) enter() error {
 	same, err := m.sameNamespace()
 	if same || err != nil {
 		return err
 	}
-	ns, err := os.Open(m.proc("ns/mnt"))
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
 	// A thread that shares its working directory with others may not leave alone.
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return fmt.Errorf("unshare: %w", err)
 	}
-	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("enter the node's mount namespace: %w", err)
+	for _, name := range namespaces {
+		if err := m.enterOne(name); err != nil {
+			return fmt.Errorf("enter the node's %s namespace: %w", name, err)
+		}
 	}
 	return nil
+}
+
+func (m *Machine) enterOne(name string) error {
+	ns, err := os.Open(m.proc("ns/" + name))
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	return unix.Setns(int(ns.Fd()), 0)
 }
 
 func (m *Machine) sameNamespace() (bool, error) {

@@ -1,6 +1,6 @@
 // Package host starts our own processes on the machine itself, from wherever we are:
-// from an executable file of the machine's, in the mount namespace of its first
-// process and outside of our container, so that whatever ends us does not end them.
+// from an executable file of the machine's, in the namespaces of its first process
+// and outside of our container, so that whatever ends us does not end them.
 //
 // Its rule: it starts and installs, and nothing of what it started is its to end.
 package host

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -56,8 +57,24 @@ func TestAgentUpgrade(t *testing.T) {
 	l.end()
 }
 
-// TestAgentInContainer: an agent in a mount namespace of its own, where its executable
-// and its directories are other than the node's, has its relays run on the node.
+// onNode holds that a relay runs on the node itself, as another process does that is
+// given: from a file in its directory, and in its namespaces.
+func onNode(t testing.TB, relay, process int, dir string) {
+	t.Helper()
+	if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", relay)); filepath.Dir(exe) != dir {
+		t.Errorf("the relay is %s, not of %s", exe, dir)
+	}
+	for _, name := range []string{"cgroup", "ipc", "mnt", "net", "pid", "uts"} {
+		theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", relay, name))
+		node, nodeErr := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", process, name))
+		if err := errors.Join(err, nodeErr); err != nil || theirs != node {
+			t.Errorf("the relay is in %s, and the node is %s (%v)", theirs, node, err)
+		}
+	}
+}
+
+// TestAgentInContainer: an agent in namespaces of its own, where its executable and its
+// directories are other than the node's, has its relays run on the node.
 func TestAgentInContainer(t *testing.T) {
 	n := newFakeNode(t)
 	a := onAgent(t, n)
@@ -67,18 +84,13 @@ func TestAgentInContainer(t *testing.T) {
 		}
 	}
 	script := `mount -t tmpfs inside "$DIR/inside"; mount -t tmpfs covers "$DIR/host"; cp "$0" "$DIR/inside/grpc-tap"; shift 0; exec "$DIR/inside/grpc-tap" "$@"`
-	a.argv = append([]string{"env", "DIR=" + a.dir, "unshare", "--mount", "sh", "-ec", script, binary}, a.argv[1:]...)
+	a.argv = append([]string{"env", "DIR=" + a.dir, "unshare", "--mount", "--ipc", "--uts", "--net", "--cgroup", "sh", "-ec", script, binary}, a.argv[1:]...)
 	l := runtimeTraffic(t, n.cri)
 	a.starts()
 	a.stands(n.cri)
 	l.more(20)
 	relay := by(t, n.cri)
-	exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", relay))
-	theirs, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", relay))
-	ours, _ := os.Readlink("/proc/self/ns/mnt")
-	if !strings.HasPrefix(exe, a.path("host")+"/") || theirs != ours {
-		t.Errorf("the relay is %s in %s, and the node is %s", exe, theirs, ours)
-	}
+	onNode(t, relay, os.Getpid(), a.path("host"))
 	a.Killed()
 	l.more(20)
 	a.starts()

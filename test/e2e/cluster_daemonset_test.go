@@ -170,12 +170,7 @@ func (d *daemonSet) relay(path string) (pid int) {
 		pid = st.By
 		return err == nil && st.Taken && pid > 1
 	})
-	exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-	theirs, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid))
-	ours, _ := os.Readlink("/proc/self/ns/mnt")
-	if filepath.Dir(exe) != d.hostDir || theirs != ours {
-		t.Errorf("the relay is %s in %s, and the node is %s", exe, theirs, ours)
-	}
+	onNode(t, pid, d.c.r.PID(), d.hostDir)
 	if cgroup, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid)); strings.Contains(string(cgroup), d.c.r.CgroupParent) {
 		t.Errorf("the relay is in a pod's cgroup:\n%s", cgroup)
 	}
