@@ -37,8 +37,9 @@ A setting is a flag, or a line in --config, a YAML file; a flag wins. The file's
 are the flags' names in one word: orphanTimeout: 10m. When the file changes it is read
 again; one with a mistake is not taken, and said.
 
-In a container it needs to be privileged, with the host's pid namespace (hostPID), and
-the node's /run and the kubelet's directory at their own paths.`,
+In a container it needs the host's pid namespace (hostPID), the capabilities that
+deploy/daemonset gives it, and the node's /run and the kubelet's directory at their own
+paths.`,
 		Example: `  grpc-tap agent --config /etc/grpc-tap/config.yaml
   grpc-tap agent --otlp-endpoint collector.observability:4317 --deny 'smb*'`,
 		Args: noArgs,

@@ -40,7 +40,7 @@ func (m *Machine) in(path string) string { return filepath.Join(m.proc("root"), 
 // Reachable says why nothing can be started on the machine; nil: it can.
 func (m *Machine) Reachable() error {
 	if _, err := os.Readlink(m.proc("ns/mnt")); err != nil {
-		return fmt.Errorf("the node can't be reached from here: %w; run grpc-tap in the host's pid namespace (hostPID: true), privileged", err)
+		return fmt.Errorf("the node can't be reached from here: %w; run grpc-tap in the host's pid namespace (hostPID: true), with CAP_SYS_PTRACE", err)
 	}
 	return nil
 }

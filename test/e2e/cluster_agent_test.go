@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -35,6 +37,7 @@ func TestClusterAgent(t *testing.T) {
 	l.Shared("run")
 	c := untapped(t, l, lab.Options{Socket: "run/containerd.sock", Images: agentImages(t)})
 	paths := []string{c.r.Socket, c.driver(told, true)}
+	ofNobody(t, paths[1])
 	c.node(told)
 	c.api.Controllers()
 	c.validate()
@@ -60,6 +63,17 @@ func TestClusterAgent(t *testing.T) {
 	}
 	if host := c.spans.Resource("k8s.node.name"); host != "lab" {
 		t.Errorf("the spans are of node %q", host)
+	}
+}
+
+// ofNobody makes a socket and its directory those of a driver that does not run as
+// root, and has them to itself: some of the pod's capabilities are for such.
+func ofNobody(t *testing.T, socket string) {
+	t.Helper()
+	const nobody = 65534
+	dir := filepath.Dir(socket)
+	if err := errors.Join(os.Chmod(socket, 0o600), os.Chmod(dir, 0o700), os.Chown(socket, nobody, nobody), os.Chown(dir, nobody, nobody)); err != nil {
+		t.Fatal(err)
 	}
 }
 

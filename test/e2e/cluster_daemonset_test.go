@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/grpc-tap/grpc-tap/internal/takeover"
 	"github.com/grpc-tap/grpc-tap/test/lab"
 )
@@ -73,7 +71,7 @@ func (c *cluster) daemonSet(paths []string) *daemonSet {
 		// Not every machine's root may look at its first process.
 		fmt.Sprintf("hostPid: %d", c.r.PID()),
 	}, "\n"))
-	c.r.Write("overlay/kustomization.yaml", strings.NewReplacer("BASE", base, "IMAGE", agentImage, "RUN", run, "KUBELET", kubelet).Replace(ofLab)+withoutLacking())
+	c.r.Write("overlay/kustomization.yaml", strings.NewReplacer("BASE", base, "IMAGE", agentImage, "RUN", run, "KUBELET", kubelet).Replace(ofLab))
 	return d
 }
 
@@ -93,16 +91,6 @@ patches:
       - {op: replace, path: /spec/template/spec/volumes/1/hostPath/path, value: KUBELET}
       - {op: replace, path: /spec/template/spec/containers/0/volumeMounts/1/mountPath, value: KUBELET}
 `
-
-// withoutLacking goes on with the patch: a capability that this machine's root does not
-// have, no container of it can be given.
-func withoutLacking() string {
-	if has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, unix.CAP_SYS_RESOURCE, 0, 0, 0); has == 1 && err == nil {
-		return ""
-	}
-	const at = "/spec/template/spec/containers/0/securityContext/capabilities/add/7"
-	return "      - {op: test, path: " + at + ", value: SYS_RESOURCE}\n      - {op: remove, path: " + at + "}\n"
-}
 
 // validate has the API server look at the manifests as they are delivered, and at each
 // overlay: in a dry run it takes no object of a namespace that is not there yet.
