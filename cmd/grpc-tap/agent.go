@@ -76,7 +76,8 @@ type agent struct {
 	deny    []string
 	runtime string
 	live    bool
-	bare    bool // relays without guards
+	again   time.Duration // how long after those that could not be moved are asked again
+	bare    bool          // relays without guards
 	orphan  time.Duration
 	drain   time.Duration
 	state   string
@@ -96,7 +97,10 @@ func (a *agent) flags() *pflag.FlagSet {
 	f.StringVar(&a.state, "state-dir", takeover.StateDir, "`DIR` of the kill switch, the relays' sockets, and what pods' traces need across a restart")
 	f.StringVar(&a.machine.Dir, "host-dir", "/var/lib/grpc-tap", "`DIR` on the node where relays are started from; not on a file system mounted noexec")
 	f.IntVar(&a.machine.PID, "host-pid", 1, "a process of the node's")
-	_ = f.MarkHidden("host-pid") // for tests; it fails for no flag of ours
+	f.DurationVar(&a.again, "live-again", 10*time.Minute, "with --live-attach: ask those again after this long for whom there was no moment")
+	for _, name := range []string{"host-pid", "live-again"} {
+		_ = f.MarkHidden(name) // for tests; it fails for no flag of ours
+	}
 	a.show.add(f)
 	f.Lookup("output").DefValue = "none"
 	a.show.format = "none"

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/grpc-tap/grpc-tap/internal/ask"
@@ -45,8 +46,8 @@ type agentNode struct {
 type watched struct {
 	discover.Socket
 	visit   *visit
-	started time.Time // a relay, last
-	moving  bool      // its older clients are asked to dial anew
+	started time.Time   // a relay, last
+	moving  atomic.Bool // its older clients are asked to dial anew
 }
 
 func newAgentNode(a *agent, stdout, stderr io.Writer) *agentNode {
@@ -200,9 +201,8 @@ func (n *agentNode) visit(ctx context.Context, w *watched) *visit {
 	}
 	v.served = func(h mirror.Hello) {
 		n.asker.Served(h.Listen, h.Upstream)
-		if n.live && w.Kind == discover.CRI && !w.moving {
-			w.moving = true
-			n.visits.Go(func() { n.move(ctx, w.Path) })
+		if n.live && w.Kind == discover.CRI && !w.moving.Swap(true) {
+			n.visits.Go(func() { n.move(ctx, w) })
 		}
 	}
 	n.out.metrics.add(v)
@@ -216,12 +216,25 @@ func (n *agentNode) visit(ctx context.Context, w *watched) *visit {
 	return v
 }
 
-// move asks the clients that are connected past the relay to dial anew.
-func (n *agentNode) move(ctx context.Context, path string) {
+// move asks the clients that are connected past the relay to dial anew, again and again
+// until none is left: on a busy node there may be no moment for it for long.
+func (n *agentNode) move(ctx context.Context, w *watched) {
+	defer w.moving.Store(false)
 	a := &attach{stderr: n.stderr}
 	a.take.StateDir = n.state
-	for _, line := range a.move(ctx, path) {
-		fmt.Fprintf(n.stderr, "grpc-tap: %s: %s\n", path, line)
+	var said []string // the last time
+	for ctx.Err() == nil {
+		lines := a.move(ctx, w.Path)
+		for _, line := range lines {
+			if !slices.Contains(said, line) {
+				fmt.Fprintf(n.stderr, "grpc-tap: %s: %s\n", w.Path, line)
+			}
+		}
+		said = lines
+		if older, err := olderThanUs(w.Path); err == nil && len(older) == 0 {
+			return
+		}
+		within(n.again, ctx.Done())
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -141,4 +142,19 @@ func TestAgentUnits(t *testing.T) {
 	a.leave()
 	a.gone(n.cri)
 	eventually(t, "no unit is left", func() bool { return len(units()) == 0 })
+}
+
+// TestAgentMovesLater: a client for which there is no moment when the agent comes is
+// seen once it calls less.
+func TestAgentMovesLater(t *testing.T) {
+	needRoot(t, "pidfd_getfd")
+	t.Parallel() // it waits for half a minute
+	s := fakeProcess(t, 0)
+	l := newLoad(t)
+	l.stays(s.path)
+	a := onAgent(t, &fakeNode{cri: s.path, t: t}, "liveAttach: true", "liveAgain: 1s")
+	a.starts()
+	a.Until("there is no moment", time.Minute, func() bool { return strings.Contains(a.Said(), "there was no moment within") })
+	l.end()
+	a.Until("it is moved", time.Minute, func() bool { return strings.Contains(a.Said(), "1 connection moved, and seen from the next call on") })
 }
