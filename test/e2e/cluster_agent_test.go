@@ -5,7 +5,9 @@ package e2e
 import (
 	"errors"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -129,7 +131,8 @@ func (d *daemonSet) upgraded() {
 	d.kubectl("set", "image", "daemonset/grpc-tap", "agent="+agentImage+":two")
 	d.rolled()
 	for i, path := range d.paths {
-		d.c.Until("a relay of the new version stands on "+path, 2*eventuallyTime, func() bool { return d.relay(path) != d.relays[i] })
+		d.c.Until("a relay of the new version stands on "+path, 2*eventuallyTime, func() bool { return by(d.c.t, path) != d.relays[i] })
+		d.relay(path)
 	}
 	d.fine()
 }
@@ -151,7 +154,14 @@ func (d *daemonSet) deleted() {
 			t.Errorf("%s was %+v, and is %+v", path, d.was[i], now)
 		}
 	}
-	if left, _ := filepath.Glob(d.c.r.Path("run/grpc-tap/mirror/*")); !absent(d.hostDir) || len(left) > 0 {
-		t.Errorf("left on the node: %v, or %s", left, d.hostDir)
+	if !absent(d.hostDir) {
+		t.Errorf("%s is left on the node", d.hostDir)
+	}
+	// Until the node's next boot: for who wants to know how it was, or comes back.
+	left := slices.DeleteFunc(filesBelow(t, d.c.r.Path("run/grpc-tap")), func(name string) bool {
+		return name == "pods" || name == "sent-off" || path.Dir(name) == "log"
+	})
+	if len(left) > 0 {
+		t.Errorf("left in /run: %v", left)
 	}
 }

@@ -1,8 +1,9 @@
 #!/bin/sh
 # A real cluster of one node: etcd, an API server, a kubelet, containerd and a CSI
 # driver, with grpc-tap on the sockets of the latter two: a part of `make e2e`. Its
-# pods are put on the node by hand. Ten minutes and 3 GB of memory the first time,
-# three later; what it builds stays in .cache. Its arguments are go test's.
+# pods are put on the node by hand, but for those of grpc-tap's own DaemonSet. Ten
+# minutes and 3 GB of memory the first time, five later; what it builds stays in
+# .cache. Its arguments are go test's.
 #
 #   CHURN=10m test/lab/cluster.sh -run Churn   pods created and deleted for so long
 set -eu
