@@ -255,7 +255,11 @@ func (v *visit) remains() string { return "" }
 func (v *visit) saysServing(h mirror.Hello, upstream string) {
 	v.seat, v.failed = mirror.Read, ""
 	v.turned(pathJoined, "")
-	v.say("on %s, relayed by pid %d, which stands by itself; Ctrl-C leaves it there", v.path, h.PID)
+	leaves := "; Ctrl-C leaves it there"
+	if v.wait { // a service's
+		leaves = ""
+	}
+	v.say("on %s, relayed by pid %d, which stands by itself%s", v.path, h.PID, leaves)
 	if upstream != "" {
 		v.say("the upstream does not answer yet (%s); clients are closed at once until it does", upstream)
 	}
