@@ -1,0 +1,81 @@
+package host
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func machine(t *testing.T) *Machine {
+	return &Machine{Dir: filepath.Join(t.TempDir(), "bin"), LogDir: t.TempDir(), PID: os.Getpid()}
+}
+
+// TestInstall: an executable is put where the machine finds it, once, and those that
+// nobody runs any more are tidied away.
+func TestInstall(t *testing.T) {
+	m := machine(t)
+	path, err := m.Install()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := os.Stat(path)
+	if err != nil || first.Mode().Perm() != 0o755 || filepath.Dir(path) != m.Dir {
+		t.Fatalf("%s: %v, %v", path, first, err)
+	}
+	again, err := m.Install()
+	second, serr := os.Stat(again)
+	if err != nil || serr != nil || again != path || !os.SameFile(first, second) {
+		t.Errorf("again: %s, %v, %v", again, err, serr)
+	}
+	old, foreign := filepath.Join(m.Dir, "grpc-tap-0123456789ab"), filepath.Join(m.Dir, "notes")
+	for _, name := range []string{old, foreign} {
+		if err := os.WriteFile(name, nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.Tidy(path); err != nil {
+		t.Error(err)
+	}
+	left, _ := filepath.Glob(m.Dir + "/*")
+	if len(left) != 2 {
+		t.Errorf("left: %q", left)
+	}
+}
+
+// TestUnreachable: a node that can't be reached from a pod is said to be so, with what
+// the pod lacks.
+func TestUnreachable(t *testing.T) {
+	m := machine(t)
+	if err := m.Reachable(); err != nil {
+		t.Error(err)
+	}
+	m.PID = 1 << 30
+	if err := m.Reachable(); err == nil || !strings.Contains(err.Error(), "hostPID") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestStartAlone: what is started has nothing of our environment, which may hold tokens;
+// and a file that is not there is an error.
+func TestStartAlone(t *testing.T) {
+	m := machine(t)
+	t.Setenv("SECRET", "hunter2")
+	out := filepath.Join(t.TempDir(), "out")
+	if err := m.startAlone("t", []string{"/bin/sh", "-c", "echo [$SECRET] >" + out + ".new; mv " + out + ".new " + out}); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		b, err := os.ReadFile(out)
+		if err == nil && string(b) == "[]\n" {
+			break
+		}
+		if err == nil || time.Now().After(end) {
+			t.Fatalf("%q, %v", b, err)
+		}
+	}
+	if err := m.startAlone("t", []string{"/no/such"}); err == nil || !strings.Contains(err.Error(), "/no/such") {
+		t.Errorf("%v", err)
+	}
+}
