@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,9 @@ const (
 	// startAgain is how long a relay that was started may take to stand, or one that
 	// can't, until the next try.
 	startAgain = 15 * time.Second
+	// askAgain is how long a socket that is not to be tapped is left alone: another
+	// server may come to its path.
+	askAgain = time.Minute
 )
 
 // agentNode is all that an agent watches: for each socket a relay that stands, and a visit
@@ -39,6 +43,7 @@ type agentNode struct {
 	exe    string // on the node, of our version
 	socket map[string]*watched
 	said   map[string]bool
+	asked  map[string]time.Time // sockets that are not to be tapped, and when they said who they are
 	visits sync.WaitGroup
 }
 
@@ -51,7 +56,7 @@ type watched struct {
 }
 
 func newAgentNode(a *agent, stdout, stderr io.Writer) *agentNode {
-	return &agentNode{agent: a, stdout: stdout, stderr: stderr, socket: map[string]*watched{}, said: map[string]bool{}}
+	return &agentNode{agent: a, stdout: stdout, stderr: stderr, socket: map[string]*watched{}}
 }
 
 // run keeps up with the node until ctx is done. It leaves the relays standing.
@@ -133,11 +138,22 @@ func (n *agentNode) wanted(found []discover.Socket) []discover.Socket {
 // meet decides whether a socket that is new is to be tapped; nil: it is not, or can't
 // be told yet.
 func (n *agentNode) meet(ctx context.Context, s discover.Socket) *watched {
+	if time.Since(n.asked[s.Path]) < askAgain {
+		return nil
+	}
 	asked, err := n.node.Inspect(ctx, s.Path)
 	switch {
-	case err != nil, asked.Dead, asked.Kind != s.Kind:
+	case err != nil:
+		n.sayOnce("%s can't be asked who it is: %v", s.Path, err)
+		return nil
+	case asked.Dead:
 		return nil // not yet
+	case asked.Kind != s.Kind:
+		put(&n.asked, s.Path, time.Now())
+		n.sayOnce("%s is not tapped: it does not speak %s", s.Path, strings.ToUpper(string(s.Kind)))
+		return nil
 	case s.Kind == discover.CSI && !n.wants(asked.Name, filepath.Base(filepath.Dir(s.Path))):
+		put(&n.asked, s.Path, time.Now())
 		n.sayOnce("%s (%s) is not tapped: by allow and deny", s.Path, asked.Name)
 		return nil
 	}
@@ -241,15 +257,19 @@ func (n *agentNode) move(ctx context.Context, w *watched) {
 // sayOnce says what would be said every two seconds.
 func (n *agentNode) sayOnce(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
-	if n.said[text] {
-		return
+	if !n.said[text] {
+		put(&n.said, text, true)
+		fmt.Fprintln(n.stderr, "grpc-tap: "+text)
 	}
-	if len(n.said) >= maxSaid {
-		clear(n.said)
-	}
-	n.said[text] = true
-	fmt.Fprintln(n.stderr, "grpc-tap: "+text)
 }
 
-// maxSaid bounds the lines that are remembered.
-const maxSaid = 1000
+// maxRemembered bounds the lines, and the sockets, that are remembered.
+const maxRemembered = 1000
+
+// put remembers, and begins anew where that is too much.
+func put[V any](m *map[string]V, key string, value V) {
+	if *m == nil || len(*m) >= maxRemembered {
+		*m = map[string]V{}
+	}
+	(*m)[key] = value
+}
