@@ -42,9 +42,9 @@ func TestAgentCollectorAbsent(t *testing.T) {
 	busy.Go(func() { k.PollUntil(ctx, 100*time.Millisecond, func(said string) { t.Error(said) }) })
 	busy.Go(func() {
 		for ; ctx.Err() == nil; pods++ {
-			select { // a node has not more than that
+			select { // some hundred an hour are a lot for a node, and of each its names are remembered
 			case <-ctx.Done():
-			case <-time.After(time.Second / 4):
+			case <-time.After(max(lasts/720, time.Second/4)):
 			}
 			whole, done := context.WithTimeout(context.WithoutCancel(ctx), eventuallyTime)
 			pod, err := k.StartPod(whole, fakecri.Pod{Namespace: "churn", Name: fmt.Sprint("pod-", pods)})
