@@ -49,10 +49,11 @@ paths.`,
 				return err
 			}
 			w := &watcher{file: file, given: c.Flags(), stdout: c.OutOrStdout(), stderr: c.ErrOrStderr()}
-			if _, err := w.load(); err != nil {
+			a, err := w.load()
+			if err != nil {
 				return &usageError{c.CommandPath(), err}
 			}
-			return w.run(c.Context())
+			return w.run(c.Context(), a)
 		},
 	}
 	var a agent
@@ -199,9 +200,8 @@ func copyFlag(to, from *pflag.Flag) error {
 const reloadEvery = 2 * time.Second
 
 // run is the agent's life, with the settings of the time.
-func (w *watcher) run(ctx context.Context) error {
-	a, err := w.load()
-	for ctx.Err() == nil && err == nil {
+func (w *watcher) run(ctx context.Context, a *agent) error {
+	for {
 		var next *agent
 		round, stop := context.WithCancel(ctx)
 		changed := make(chan struct{})
@@ -212,7 +212,7 @@ func (w *watcher) run(ctx context.Context) error {
 				stop()
 			}
 		}()
-		err = newAgentNode(a, w.stdout, w.stderr).run(round)
+		err := newAgentNode(a, w.stdout, w.stderr).run(round)
 		stop()
 		<-changed
 		if next == nil {
@@ -220,7 +220,6 @@ func (w *watcher) run(ctx context.Context) error {
 		}
 		a = next
 	}
-	return err
 }
 
 // await waits until the file holds other settings that are right; nil: ctx is done.

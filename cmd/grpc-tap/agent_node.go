@@ -73,10 +73,8 @@ func (n *agentNode) run(ctx context.Context) (err error) {
 		return err
 	}
 	n.out.metrics.serve(ctx)
-	n.asker = ask.New(n.out.pods, n.out.records.Listed, n.node.Kubelets(), n.out.log)
-	n.out.records.Stranger = n.asker.Strange
-	var asking sync.WaitGroup
-	asking.Go(func() { n.asker.Run(ctx) })
+	var asked func()
+	n.asker, asked = n.out.asks(ctx, n.node.Kubelets())
 
 	tick := time.NewTicker(lookAgain)
 	defer tick.Stop()
@@ -88,7 +86,7 @@ func (n *agentNode) run(ctx context.Context) (err error) {
 		}
 	}
 	n.visits.Wait()
-	asking.Wait()
+	asked()
 	err = n.out.close(true)
 	var all []life
 	for _, w := range n.socket {

@@ -84,15 +84,11 @@ func (s *session) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	asker := ask.New(out.pods, out.records.Listed, s.kubelets, out.log)
-	asker.Own = ownSocket
-	out.records.Stranger = asker.Strange
+	asker, asked := out.asks(ctx, s.kubelets)
 	for _, path := range s.names {
 		asker.Served(path, path)
 	}
 	var serving, ended sync.WaitGroup
-	asked := make(chan struct{})
-	go func() { defer close(asked); asker.Run(ctx) }()
 	all := make([]life, len(s.paths))
 	errs := make([]error, len(s.paths)+1)
 	left := atomic.Int32{}
@@ -125,13 +121,24 @@ func (s *session) run(ctx context.Context) error {
 	}
 	ended.Wait()
 	stop()
-	within(lastAnswer, asked) // not for a file system that does not answer
+	asked()
 	// Who only visits leaves to a service's tap; that to its next, if it can tell it where
 	// it stopped.
 	goesOn := slices.ContainsFunc(s.paths, func(e endpoint) bool { return e.stands && (!e.wait || s.show.remember != "") })
 	err = joined(append(errs, out.close(goesOn)))
 	sayGoodbye(s.stderr, all, out)
 	return err
+}
+
+// asks has servers asked what the calls do not tell, until ctx is done. over waits for
+// that, but not for a file system that does not answer.
+func (o *output) asks(ctx context.Context, kubelets []string) (asker *ask.Asker, over func()) {
+	asker = ask.New(o.pods, o.records.Listed, kubelets, o.log)
+	asker.Own = ownSocket
+	o.records.Stranger = asker.Strange
+	asked := make(chan struct{})
+	go func() { defer close(asked); asker.Run(ctx) }()
+	return asker, func() { within(lastAnswer, asked) }
 }
 
 // ownSocket is where the server of a path listens, past whatever relay has the path now.

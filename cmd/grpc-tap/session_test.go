@@ -22,11 +22,11 @@ func TestASessionEndsBesideAHungMount(t *testing.T) {
 	}
 	fuse, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
 	if err != nil {
-		t.Skip(err)
+		t.Skipf("this machine has no FUSE: %v", err)
 	}
 	// Nobody reads what it is asked.
 	if err := unix.Mount("hung", pods, "fuse", unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fuse.Fd())); err != nil {
-		t.Skip(err)
+		t.Skipf("this machine lets nobody mount: %v", err)
 	}
 	defer func() { fuse.Close(); _ = unix.Unmount(pods, unix.MNT_DETACH) }()
 	var show showFlags

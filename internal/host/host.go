@@ -102,7 +102,7 @@ func (m *Machine) Tidy(keep string) error {
 	var errs []error
 	for _, path := range all {
 		name := filepath.Base(path)
-		if name == filepath.Base(keep) || running(filepath.Join(m.Dir, name)) {
+		if name == filepath.Base(keep) || len(running(filepath.Join(m.Dir, name))) > 0 {
 			continue
 		}
 		errs = append(errs, os.Remove(path))
@@ -110,15 +110,16 @@ func (m *Machine) Tidy(keep string) error {
 	return errors.Join(errs...)
 }
 
-// running: a process has this executable, as the machine calls it.
-func running(path string) bool {
+// running are the procfs directories of the processes with this executable, as the
+// machine calls it.
+func running(path string) (dirs []string) {
 	exes, _ := filepath.Glob("/proc/[0-9]*/exe")
 	for _, exe := range exes {
 		if at, err := os.Readlink(exe); err == nil && strings.TrimSuffix(at, " (deleted)") == path {
-			return true
+			dirs = append(dirs, filepath.Dir(exe))
 		}
 	}
-	return false
+	return dirs
 }
 
 // RemoveSelf removes our own executable from the machine, unless another process of
@@ -128,14 +129,10 @@ func RemoveSelf(command string) error {
 	if err != nil {
 		return err
 	}
-	exes, _ := filepath.Glob("/proc/[0-9]*/exe")
-	for _, exe := range exes {
-		at, err := os.Readlink(exe)
-		if err != nil || at != self || filepath.Base(filepath.Dir(exe)) == strconv.Itoa(os.Getpid()) {
-			continue
-		}
-		line, _ := os.ReadFile(filepath.Join(filepath.Dir(exe), "cmdline"))
-		if args := strings.Split(string(line), "\x00"); len(args) > 1 && args[1] == command {
+	for _, dir := range running(self) {
+		line, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
+		args := strings.Split(string(line), "\x00")
+		if filepath.Base(dir) != strconv.Itoa(os.Getpid()) && len(args) > 1 && args[1] == command {
 			return nil
 		}
 	}

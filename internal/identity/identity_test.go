@@ -204,11 +204,15 @@ func TestBounded(t *testing.T) {
 			PodNamespace: name(i, "n"), PodName: name(i, "p"), PodUID: name(i, "u"), SandboxID: name(i, "s"),
 			ContainerID: name(i, "c"), ContainerName: name(i, "a"), Image: name(i, "i"), ServerName: name(i, "r"),
 		})
+		m.Complete(did("NodePublishVolume"), schema.Facts{
+			VolumeID: name(i, "v"), PV: name(i, "w"), PVC: name(i, "q"), VolumePath: strings.Replace(target, uid, name(i, "u")[:maxName-8], 1),
+		})
 		m.Complete(did("CreateContainer"), schema.Facts{ContainerID: strings.Repeat("y", maxName+1+i%7)})
 	}
 	for what, n := range map[string][2]int{
 		"sandboxes": {len(m.sandboxes.entries), maxSandboxes}, "containers": {len(m.containers.entries), maxContainers},
 		"pods": {len(m.pods.entries), maxPods}, "servers": {len(m.servers.entries), maxServers},
+		"volumes": {len(m.volumes.entries), maxVolumes},
 	} {
 		if n[0] != n[1] {
 			t.Errorf("%d %s, want %d", n[0], what, n[1])
