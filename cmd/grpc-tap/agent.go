@@ -148,6 +148,11 @@ func (a *agent) door(socket string) string {
 	return path.Join(a.state, "mirror", unitName(socket)+".sock")
 }
 
+// reason is where the relay of a path says why it ended.
+func (a *agent) reason(socket string) string {
+	return path.Join(a.machine.LogDir, unitName(socket)+".why")
+}
+
 // unitName is a path in a file's or unit's name. It is short: a socket's path has a
 // bound.
 func unitName(socket string) string {

@@ -51,8 +51,9 @@ type agentNode struct {
 type watched struct {
 	discover.Socket
 	visit   *visit
-	started time.Time   // a relay, last
-	moving  atomic.Bool // its older clients are asked to dial anew
+	started time.Time             // a relay, last
+	refused atomic.Pointer[error] // why none could be, last; nil: one was
+	moving  atomic.Bool           // its older clients are asked to dial anew
 }
 
 func newAgentNode(a *agent, stdout, stderr io.Writer) *agentNode {
@@ -169,9 +170,9 @@ func (n *agentNode) keep(ctx context.Context, w *watched) {
 	}
 	if (st.Door == "" || !n.isOurs(st.By)) && time.Since(w.started) > startAgain {
 		w.started = time.Now()
+		w.refused.Store(nil)
 		if err := n.start(ctx, w); err != nil && ctx.Err() == nil {
-			n.sayOnce("%s: %v", w.Path, err)
-			return
+			w.refused.Store(&err)
 		}
 	}
 	if w.visit == nil {
@@ -199,10 +200,21 @@ func (n *agentNode) start(ctx context.Context, w *watched) error {
 	if err := n.machine.Tidy(n.exe); err != nil {
 		n.out.log.Debug("an executable of an earlier version is left on the node", "cause", err)
 	}
+	if err := forgetReason(n.reason(w.Path)); err != nil {
+		return err
+	}
 	argv := []string{n.exe, "relay", "--take", w.Path, "--mirror", n.door(w.Path), "--state-dir", n.state,
-		"--orphan-timeout", n.orphan.String(), "--drain", n.drain.String(), "--of-agent",
+		"--orphan-timeout", n.orphan.String(), "--drain", n.drain.String(), "--of-agent", n.reason(w.Path),
 		fmt.Sprintf("--keep-clients=%t", w.Kind == discover.CSI), fmt.Sprintf("--unguarded=%t", n.bare)}
 	return n.machine.Start(ctx, filepath.Base(n.exe)+"-"+unitName(w.Path), "grpc-tap's relay on "+w.Path, argv)
+}
+
+// absent is why no relay stands on a socket, as far as that can be told.
+func (n *agentNode) absent(w *watched) string {
+	if err := w.refused.Load(); err != nil {
+		return (*err).Error()
+	}
+	return strings.TrimPrefix(readReason(n.reason(w.Path)), w.Path+": ")
 }
 
 // visit is our stay with the relays that stand on a socket, until ctx is done.
@@ -212,6 +224,7 @@ func (n *agentNode) visit(ctx context.Context, w *watched) *visit {
 		endpoint: at, condition: newCondition(at),
 		cfg:    n.show.payload.tell(tap.Config{Out: n.out.records, Log: n.out.log}),
 		stderr: n.stderr,
+		absent: func() string { return n.absent(w) },
 	}
 	v.served = func(h mirror.Hello) {
 		n.asker.Served(h.Listen, h.Upstream)

@@ -57,7 +57,7 @@ With --fail-open, --listen is a link to --upstream wherever no relay serves it.`
 	f.StringVar(&r.take.Path, "take", "", "`PATH` of a socket in use to take over")
 	f.StringVar(&r.take.Door, "mirror", "", "`PATH` of the socket where taps come; its directory must be its owner's alone")
 	f.DurationVar(&r.take.Orphan, "orphan-timeout", 10*time.Minute, "with --mirror: give the path back if no tap reads for this long (0: never)")
-	f.BoolVar(&r.ofAgent, "of-agent", false, "leave the container that this was started in, and remove this executable at the end")
+	f.StringVar(&r.ofAgent, "of-agent", "", "leave the container that this was started in, remove this executable at the end, and say in `FILE` why it ended if nobody wished it")
 	_ = f.MarkHidden("of-agent") // it is there: this fails for no flag of ours
 	f.StringVar(&r.take.Guard, "guard", "", "`PATH` of the socket of grpc-tap guard --listen (default: start a guard)")
 	return c
@@ -67,8 +67,9 @@ With --fail-open, --listen is a link to --upstream wherever no relay serves it.`
 type relayFlags struct {
 	swap swapConfig
 	take takeover.Config
-	// ofAgent: an agent started this from a file that it put on the node.
-	ofAgent bool
+	// ofAgent: an agent started this from a file that it put on the node, and looks here
+	// for why it ended.
+	ofAgent string
 }
 
 func (r *relayFlags) check(c *cobra.Command, _ []string) error {
@@ -123,7 +124,7 @@ func (r *relayFlags) run(c *cobra.Command, _ []string) error {
 
 // stand is a relay's life to which taps come.
 func (r *relayFlags) stand(ctx context.Context) error {
-	if !r.ofAgent {
+	if r.ofAgent == "" {
 		return takeover.Run(ctx, r.take, nil)
 	}
 	if os.Getenv("INVOCATION_ID") == "" { // else it is in a unit of systemd's
@@ -132,10 +133,14 @@ func (r *relayFlags) stand(ctx context.Context) error {
 		}
 	}
 	err := takeover.Run(ctx, r.take, nil)
-	if err == nil { // else it is to be started again
-		if err := host.RemoveSelf("relay"); err != nil {
-			r.take.Log.Warn("our executable is left on the node", "cause", err)
+	if err != nil {
+		if err := leaveReason(r.ofAgent, err); err != nil {
+			r.take.Log.Warn("the agent can't be told why", "cause", err)
 		}
+	}
+	// Whoever starts us again puts it there again.
+	if err := host.RemoveSelf("relay"); err != nil {
+		r.take.Log.Warn("our executable is left on the node", "cause", err)
 	}
 	return err
 }

@@ -27,9 +27,10 @@ type visit struct {
 	cfg    tap.Config
 	served func(mirror.Hello)
 	stderr io.Writer
+	absent func() string // why no relay stands there; nil: we start none
 
 	seat   mirror.Seat
-	failed string // what was said last of a relay that can't be read
+	failed string // what was said last of a relay that is not there, or can't be read
 
 	mu    sync.Mutex
 	seats map[*seat]struct{} // that are had: the present one, and those with relays that have detached
@@ -116,7 +117,7 @@ const (
 // await waits for a relay that stands at the path, and knocks. Nil: ctx is done.
 func (v *visit) await(ctx context.Context) (*net.UnixConn, error) {
 	every := lookEvery
-	for end, said := time.Now().Add(lookFor), false; ; {
+	for end := time.Now().Add(lookFor); ; {
 		conn, err := knock(v.path)
 		switch {
 		case conn != nil:
@@ -128,11 +129,27 @@ func (v *visit) await(ctx context.Context) (*net.UnixConn, error) {
 			return nil, fmt.Errorf("no relay stands at %s any more", v.path)
 		case !v.wait:
 			return nil, err
-		case !said:
-			said, every = true, againAfter // it may be days
-			v.say("no relay stands at %s; waiting for one", v.path)
+		default:
+			every = againAfter // it may be days
+			v.misses()
 		}
 		within(every, ctx.Done())
+	}
+}
+
+// misses says that no relay stands at the path, and why as soon as that is known.
+func (v *visit) misses() {
+	said, why := "no relay stands at "+v.path, ""
+	if v.absent != nil {
+		why = v.absent()
+	}
+	if why != "" {
+		said += ": " + why
+		v.turned("", "no relay stands there: "+why)
+	}
+	if v.failed == "" || why != "" && said != v.failed {
+		v.failed = said
+		v.say("%s; waiting for one", said)
 	}
 }
 

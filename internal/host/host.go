@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -58,28 +59,49 @@ func (m *Machine) Install() (path string, err error) {
 		return "", fmt.Errorf("read our own executable: %w", err)
 	}
 	path = filepath.Join(m.Dir, "grpc-tap-"+hex.EncodeToString(sum.Sum(nil))[:12])
-	if fi, err := os.Lstat(m.in(path)); err == nil && fi.Mode().IsRegular() {
-		return path, nil
+	if err = m.prepare(); err == nil {
+		if fi, serr := os.Lstat(m.in(path)); serr == nil && fi.Mode().IsRegular() {
+			return path, nil
+		}
+		if _, err = self.Seek(0, io.SeekStart); err == nil {
+			err = m.copyTo(path, self)
+		}
 	}
-	if _, err := self.Seek(0, io.SeekStart); err != nil {
-		return "", err
-	}
-	if err := m.copyTo(path, self); err != nil {
-		return "", fmt.Errorf("put our executable at %s on the node, where its relays are started from: %w", path, err)
+	if err != nil {
+		return "", fmt.Errorf("put our executable at %s on the node, where its relays are started from: %w", path, m.cause(err))
 	}
 	return path, nil
 }
 
-func (m *Machine) copyTo(path string, from io.Reader) error {
+// prepare makes the directory of executables, where that can be one.
+func (m *Machine) prepare() error {
 	dir := m.in(m.Dir)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err == nil && fs.Flags&unix.ST_NOEXEC != 0 {
-		return errors.New("its file system is mounted noexec; choose another place by --host-dir")
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err == nil && st.Flags&unix.ST_NOEXEC != 0 {
+		return fmt.Errorf("the file system of %s is mounted noexec; %s", m.Dir, elsewhere)
 	}
-	to, err := os.CreateTemp(dir, ".grpc-tap-")
+	return nil
+}
+
+const elsewhere = "choose another place by --host-dir (hostDir in the file of settings)"
+
+// cause is an error without the name of the file, which is temporary, or another
+// than the machine's own.
+func (m *Machine) cause(err error) error {
+	if path := new(fs.PathError); errors.As(err, &path) {
+		err = path.Err
+	}
+	if errors.Is(err, unix.EROFS) {
+		return fmt.Errorf("the file system of %s is read-only; %s", m.Dir, elsewhere)
+	}
+	return err
+}
+
+func (m *Machine) copyTo(path string, from io.Reader) error {
+	to, err := os.CreateTemp(m.in(m.Dir), ".grpc-tap-")
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func (m *Machine) startUnit(ctx context.Context, name, description string, argv 
 	select {
 	case how := <-done:
 		if how != "done" {
-			return fmt.Errorf("systemd did not start %s (%s); journalctl -u %[1]s says why", name, how)
+			return fmt.Errorf("systemd did not start %s (%s); journalctl -u %[1]s on the node says why; if systemd may not execute %s there (SELinux), %s", name, how, argv[0], elsewhere)
 		}
 		return nil
 	case <-ctx.Done():
@@ -49,7 +49,9 @@ func properties(description string, argv []string) []systemd.Property {
 		systemd.PropDescription(description),
 		systemd.PropExecStart(argv, true),
 		set("Type", "exec"),
-		set("Restart", "on-failure"), set("RestartUSec", uint64(2_000_000)),
+		// What was killed is started again. What ended by itself has removed its executable:
+		// to start that again is for who started it, and may be gone for good.
+		set("Restart", "on-abnormal"), set("RestartUSec", uint64(2_000_000)),
 		set("StartLimitIntervalUSec", uint64(0)),
 		// Those that it took the place of end by themselves.
 		set("KillMode", "process"),

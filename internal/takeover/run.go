@@ -242,6 +242,9 @@ func (r *relay) retake(ctx context.Context) {
 	if err := r.take(ctx); err != nil && !r.said && time.Since(r.away) > patience {
 		r.said = true
 		r.log.Info("still waiting for its server", "cause", err)
+		if r.last.Load() == nil { // else it is away, and that was said
+			r.taps.Away(err.Error())
+		}
 	}
 }
 
