@@ -97,6 +97,37 @@ func TestNode(t *testing.T) {
 	}
 }
 
+// TestDistributions: of each distribution, the runtime's socket and a driver's below the
+// kubelet's directory are found where it has them, without a word of configuration.
+func TestDistributions(t *testing.T) {
+	const usual = "var/lib/kubelet"
+	for name, node := range map[string]struct{ socket, kubelet string }{
+		"kubeadm, EKS, GKE, AKS, kind, Talos": {"run/containerd/containerd.sock", usual},
+		"k3s, RKE2":                           {"run/k3s/containerd/containerd.sock", usual},
+		"k0s":                                 {"run/k0s/containerd.sock", "var/lib/k0s/kubelet"},
+		"microk8s":                            {"var/snap/microk8s/common/run/containerd.sock", "var/snap/microk8s/common/var/lib/kubelet"},
+		"CRI-O":                               {"run/crio/crio.sock", usual},
+		"cri-dockerd":                         {"run/cri-dockerd.sock", usual},
+	} {
+		root := tempDir(t)
+		at := func(path ...string) string { return filepath.Join(append([]string{root}, path...)...) }
+		mkdir(t, at("var"))
+		if err := os.Symlink("../run", at("var/run")); err != nil {
+			t.Fatal(err)
+		}
+		start(t, fakecri.NewRuntime(fakecri.WithName("runtime")), at(node.socket))
+		start(t, fakecri.NewDriver(fakecri.WithName("nfs.csi.k8s.io")), at(node.kubelet, "plugins/csi-nfs/csi.sock"))
+		want := []Socket{
+			{Path: at(node.socket), Kind: CRI, Speaks: "CRI v1", Name: "runtime", Version: "v1.0.0", Servers: self()},
+			{Path: at(node.kubelet, "plugins/csi-nfs/csi.sock"), Kind: CSI, Speaks: "CSI", Name: "nfs.csi.k8s.io", Version: "v1.0.0", Servers: self()},
+		}
+		got, err := Config{Root: root, Ask: patient}.Sockets(context.Background())
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s:\n got %+v, %v\nwant %+v", name, got, err, want)
+		}
+	}
+}
+
 // dialled says whether a connection waits to be accepted.
 func dialled(t *testing.T, l *net.UnixListener) (yes bool) {
 	t.Helper()
