@@ -58,8 +58,9 @@ func (m *Machine) Install() (path string, err error) {
 	if _, err := io.Copy(sum, self); err != nil {
 		return "", fmt.Errorf("read our own executable: %w", err)
 	}
-	path = filepath.Join(m.Dir, "grpc-tap-"+hex.EncodeToString(sum.Sum(nil))[:12])
-	if err = m.prepare(); err == nil {
+	name := "grpc-tap-" + hex.EncodeToString(sum.Sum(nil))[:12]
+	dir, err := m.prepare()
+	if path = filepath.Join(dir, name); err == nil {
 		if fi, serr := os.Lstat(m.in(path)); serr == nil && fi.Mode().IsRegular() {
 			return path, nil
 		}
@@ -68,22 +69,28 @@ func (m *Machine) Install() (path string, err error) {
 		}
 	}
 	if err != nil {
-		return "", fmt.Errorf("put our executable at %s on the node, where its relays are started from: %w", path, m.cause(err))
+		return "", fmt.Errorf("put our executable in %s on the node, where its relays are started from: %w", m.Dir, m.cause(err))
 	}
 	return path, nil
 }
 
-// prepare makes the directory of executables, where that can be one.
-func (m *Machine) prepare() error {
-	dir := m.in(m.Dir)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
+// prepare makes the directory of executables, where that can be one. It returns what
+// the machine calls it that has no symbolic links in it: what runs from there is known
+// by that.
+func (m *Machine) prepare() (real string, err error) {
+	if err := os.MkdirAll(m.in(m.Dir), 0o755); err != nil {
+		return m.Dir, err
 	}
+	dir, err := os.OpenFile(m.in(m.Dir), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return m.Dir, err
+	}
+	defer dir.Close()
 	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err == nil && st.Flags&unix.ST_NOEXEC != 0 {
-		return fmt.Errorf("the file system of %s is mounted noexec; %s", m.Dir, elsewhere)
+	if err := unix.Fstatfs(int(dir.Fd()), &st); err == nil && st.Flags&unix.ST_NOEXEC != 0 {
+		return m.Dir, fmt.Errorf("the file system of %s is mounted noexec; %s", m.Dir, elsewhere)
 	}
-	return nil
+	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", dir.Fd()))
 }
 
 const elsewhere = "choose another place by --host-dir (hostDir in the file of settings)"
@@ -117,14 +124,15 @@ func (m *Machine) copyTo(path string, from io.Reader) error {
 
 // Tidy removes executables of ours that nobody runs, but for the one to keep.
 func (m *Machine) Tidy(keep string) error {
-	all, err := filepath.Glob(filepath.Join(m.in(m.Dir), "grpc-tap-*"))
+	dir := filepath.Dir(keep)
+	all, err := filepath.Glob(filepath.Join(m.in(dir), "grpc-tap-*"))
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, path := range all {
 		name := filepath.Base(path)
-		if name == filepath.Base(keep) || len(running(filepath.Join(m.Dir, name))) > 0 {
+		if name == filepath.Base(keep) || len(running(filepath.Join(dir, name))) > 0 {
 			continue
 		}
 		errs = append(errs, os.Remove(path))

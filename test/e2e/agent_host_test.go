@@ -75,23 +75,25 @@ func onNode(t testing.TB, relay, process int, dir string) {
 }
 
 // TestAgentInContainer: an agent in namespaces of its own, where its executable and its
-// directories are other than the node's, has its relays run on the node.
+// directories are other than the node's, has its relays run on the node; also where
+// hostDir is behind a link there, as /usr/local is on some.
 func TestAgentInContainer(t *testing.T) {
 	n := newFakeNode(t)
 	a := onAgent(t, n)
-	for _, dir := range []string{"inside", "host"} {
-		if err := os.MkdirAll(a.path(dir), 0o755); err != nil {
-			t.Fatal(err)
-		}
+	mkdir(t, a.path("inside"))
+	mkdir(t, a.path("real/host"))
+	if err := os.Symlink("real", a.path("link")); err != nil {
+		t.Fatal(err)
 	}
-	script := `mount -t tmpfs inside "$DIR/inside"; mount -t tmpfs covers "$DIR/host"; cp "$0" "$DIR/inside/grpc-tap"; shift 0; exec "$DIR/inside/grpc-tap" "$@"`
+	a.argv = append(a.argv, "--host-dir", a.path("link/host"))
+	script := `mount -t tmpfs inside "$DIR/inside"; mount -t tmpfs covers "$DIR/real/host"; cp "$0" "$DIR/inside/grpc-tap"; shift 0; exec "$DIR/inside/grpc-tap" "$@"`
 	a.argv = append([]string{"env", "DIR=" + a.dir, "unshare", "--mount", "--ipc", "--uts", "--net", "--cgroup", "sh", "-ec", script, binary}, a.argv[1:]...)
 	l := runtimeTraffic(t, n.cri)
 	a.starts()
 	a.stands(n.cri)
 	l.more(20)
 	relay := by(t, n.cri)
-	onNode(t, relay, os.Getpid(), a.path("host"))
+	onNode(t, relay, os.Getpid(), a.path("real/host"))
 	a.Killed()
 	l.more(20)
 	a.starts()
