@@ -1,6 +1,7 @@
 package takeover
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -274,11 +275,14 @@ func imitate(to, like *file) error {
 	if err := unix.Chmod(to.proc(), like.mode&0o7777); err != nil {
 		return fmt.Errorf("give a socket the mode %o of its path: %w", like.mode&0o7777, err)
 	}
-	buf := make([]byte, 4096)
+	buf, has := make([]byte, 4096), make([]byte, 4096)
 	for _, attr := range []string{"security.selinux", "system.posix_acl_access"} {
 		n, err := unix.Getxattr(like.proc(), attr, buf)
 		if err != nil {
 			continue // it has none
+		}
+		if m, err := unix.Getxattr(to.proc(), attr, has); err == nil && bytes.Equal(has[:m], buf[:n]) {
+			continue // not everybody may set what is there already
 		}
 		if err := unix.Setxattr(to.proc(), attr, buf[:n], 0); err != nil && !errors.Is(err, unix.ENOTSUP) {
 			return fmt.Errorf("give a socket its path's %s (%s): %w%s", attr, strings.TrimRight(string(buf[:n]), "\x00"), err, advice(err))
