@@ -68,7 +68,7 @@ func (c *cluster) daemonSet(paths []string) *daemonSet {
 	run, kubelet := c.r.Path("run"), filepath.Join(c.r.KubeletDir(), "root")
 	c.r.Write("overlay/config.yaml", strings.Join([]string{
 		"otlpEndpoint: " + c.spans.ServeIn(c.r.Lab, lab.NodeAddress), "otlpInsecure: true", "metricsListen: :9464", "samplingRatePerMillion: 10000", "liveAttach: true",
-		"runtime: " + c.r.Socket, "kubeletDir: " + kubelet, "stateDir: " + run + "/grpc-tap", "hostDir: " + d.hostDir, "orphanTimeout: 5s",
+		"runtime: " + c.r.Socket, "kubeletDir: " + kubelet, "stateDir: " + run + "/grpc-tap", "hostDir: " + d.hostDir, "orphanTimeout: 14s",
 		// Not every machine's root may look at its first process.
 		fmt.Sprintf("hostPid: %d", c.r.PID()),
 	}, "\n"))
