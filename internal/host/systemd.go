@@ -47,7 +47,9 @@ func properties(description string, argv []string) []systemd.Property {
 	}
 	return []systemd.Property{
 		systemd.PropDescription(description),
-		systemd.PropExecStart(argv, true),
+		// False, whatever that parameter is called: systemd takes it for "ignore failure", and
+		// one whose failure is ignored is not started again.
+		systemd.PropExecStart(argv, false),
 		set("Type", "exec"),
 		// What was killed is started again. What ended by itself has removed its executable:
 		// to start that again is for who started it, and may be gone for good.

@@ -136,10 +136,13 @@ func TestAgentUnits(t *testing.T) {
 	a.stands(n.cri)
 	l.fine()
 	l.end()
-	if err := unix.Kill(relay, unix.SIGKILL); err != nil {
+	a.Killed()
+	if err := unix.Kill(relay, unix.SIGKILL); err != nil { // no guard, and no agent
 		t.Fatal(err)
 	}
-	a.Until("systemd starts it again", 2*eventuallyTime, func() bool { pid := by(t, n.cri); return pid != 0 && pid != relay && pid == s.MainPID(unit) })
+	eventually(t, "systemd starts it again, which gives the path back", func() bool { return version(n.cri) == nil })
+	a.starts()
+	a.stands(n.cri)
 	a.told(n.cri, func() error { return version(n.cri) })
 	a.leave()
 	a.gone(n.cri)
