@@ -45,6 +45,8 @@ type agentNode struct {
 	said   map[string]bool
 	asked  map[string]time.Time // sockets that are not to be tapped, and when they said who they are
 	visits sync.WaitGroup
+	// rescued are paths that were found dead, and when a relay was started to give them back.
+	rescued map[string]time.Time
 }
 
 // watched is one socket.
@@ -146,6 +148,7 @@ func (n *agentNode) meet(ctx context.Context, s discover.Socket) *watched {
 		n.sayOnce("%s can't be asked who it is: %v", s.Path, err)
 		return nil
 	case asked.Dead:
+		n.rescue(ctx, s)
 		return nil // not yet
 	case asked.Kind != s.Kind:
 		put(&n.asked, s.Path, time.Now())
@@ -160,6 +163,20 @@ func (n *agentNode) meet(ctx context.Context, s discover.Socket) *watched {
 		n.sayOnce("%s: %s", s.Path, unseen)
 	}
 	return &watched{Socket: asked}
+}
+
+// rescue has a path given back whose relay and guard were killed at once: a relay that
+// is started does that first. Whether it may stay is asked once the server answers.
+func (n *agentNode) rescue(ctx context.Context, s discover.Socket) {
+	st, err := takeover.Read(s.Path)
+	if err != nil || !st.Taken || st.By != 0 || time.Since(n.rescued[s.Path]) < startAgain {
+		return
+	}
+	put(&n.rescued, s.Path, time.Now())
+	n.sayOnce("%q: its relay was killed, and nobody gave it back: that is done now", s.Path)
+	if err := n.start(ctx, &watched{Socket: s}); err != nil && ctx.Err() == nil {
+		n.sayOnce("%q: %v; say `grpc-tap restore %[1]s`", s.Path, err)
+	}
 }
 
 // keep has a relay of our version stand on a socket, and visits it.

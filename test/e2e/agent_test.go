@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 
 	"github.com/grpc-tap/grpc-tap/test/fakecri"
@@ -229,4 +230,56 @@ func TestAgentDisabled(t *testing.T) {
 	}
 	a.Until("it is taken again", 2*eventuallyTime, func() bool { return by(t, n.cri) != 0 })
 	a.told(n.cri, func() error { return version(n.cri) })
+}
+
+// TestAgentRescues: where relay, guard and agent were killed at once, the path is dead; the
+// agent that comes gives it back, and taps it.
+func TestAgentRescues(t *testing.T) {
+	n := newFakeNode(t)
+	a := onAgent(t, n)
+	driver := a.driver("first.csi.test")
+	a.starts()
+	a.stands(n.cri)
+	a.stands(driver)
+	a.Killed()
+	a.killRelays()
+	for _, err := range []error{version(n.cri), probeNow(driver)} {
+		if err == nil {
+			t.Fatal("a path without relay and guard answers")
+		}
+	}
+	a.starts()
+	a.stands(n.cri)
+	a.stands(driver)
+	a.told(n.cri, func() error { return version(n.cri) })
+	a.told(driver, func() error { return probe(driver) })
+}
+
+// killRelays kills relays and guards, all at once.
+func (a *agent) killRelays() {
+	a.t.Helper()
+	eventually(a.t, "relays and guards are dead", func() bool {
+		left := 0
+		exes, _ := filepath.Glob("/proc/[0-9]*/exe")
+		for _, exe := range exes {
+			at, err := os.Readlink(exe)
+			if pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(exe))); err == nil && strings.HasPrefix(at, a.path("host")+"/") {
+				left++
+				_ = unix.Kill(pid, unix.SIGSTOP) // none may act on another's death
+				defer unix.Kill(pid, unix.SIGKILL)
+			}
+		}
+		return left == 0
+	})
+}
+
+// probeNow is probe, where an answer is not waited for.
+func probeNow(socket string) error {
+	conn, err := dial(socket)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, err = csi.NewIdentityClient(conn).Probe(context.Background(), &csi.ProbeRequest{})
+	return err
 }
