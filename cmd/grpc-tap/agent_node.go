@@ -152,11 +152,17 @@ func (n *agentNode) meet(ctx context.Context, s discover.Socket) *watched {
 		return nil // not yet
 	case asked.Kind != s.Kind:
 		put(&n.asked, s.Path, time.Now())
-		n.sayOnce("%s is not tapped: it does not speak %s", s.Path, strings.ToUpper(string(s.Kind)))
+		n.sayOnce("%q is not tapped: it does not speak %s", s.Path, strings.ToUpper(string(s.Kind)))
+		return nil
+	case asked.Name == "" && !stands(s.Path):
+		// Who does not say who it is may be one that is denied, or no gRPC server at all: a
+		// relay would greet that every second.
+		put(&n.asked, s.Path, time.Now())
+		n.sayOnce("%q is not tapped: it does not say who it is; it is asked again in %v", s.Path, askAgain)
 		return nil
 	case s.Kind == discover.CSI && !n.wants(asked.Name, filepath.Base(filepath.Dir(s.Path))):
 		put(&n.asked, s.Path, time.Now())
-		n.sayOnce("%s (%s) is not tapped: by allow and deny", s.Path, asked.Name)
+		n.sayOnce("%q (%.63q) is not tapped: by allow and deny", s.Path, asked.Name) // CSI's bound of a name
 		return nil
 	}
 	if unseen := (&attach{live: n.live}).unseen(asked); unseen != "" {
@@ -177,6 +183,12 @@ func (n *agentNode) rescue(ctx context.Context, s discover.Socket) {
 	if err := n.start(ctx, &watched{Socket: s}); err != nil && ctx.Err() == nil {
 		n.sayOnce("%q: %v; say `grpc-tap restore %[1]s`", s.Path, err)
 	}
+}
+
+// stands: a relay stands there, of an agent that came before.
+func stands(path string) bool {
+	st, err := takeover.Read(path)
+	return err == nil && st.Door != ""
 }
 
 // keep has a relay of our version stand on a socket, and visits it.

@@ -3,10 +3,14 @@ package e2e
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -253,6 +257,62 @@ func TestAgentRescues(t *testing.T) {
 	a.stands(driver)
 	a.told(n.cri, func() error { return version(n.cri) })
 	a.told(driver, func() error { return probe(driver) })
+}
+
+// TestAgentStrangers: a socket whose server does not say who it is, since it speaks
+// something else or hangs, is not taken: it might be one that is denied. It is not
+// greeted again and again either.
+func TestAgentStrangers(t *testing.T) {
+	n := newFakeNode(t)
+	a := onAgent(t, n, "deny: [slow.csi.test]")
+	foreign, slow := a.path("kubelet/plugins/foreign/x.sock"), a.path("kubelet/plugins/slow/csi.sock")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(foreign), 0o755), os.MkdirAll(filepath.Dir(slow), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	dialled := silent(t, foreign)
+	d := fakecri.NewDriver(fakecri.WithName("slow.csi.test"), fakecri.WithServerOptions(grpc.UnaryInterceptor(
+		func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})))
+	if err := d.Start(slow); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Stop)
+	a.starts()
+	for _, path := range []string{foreign, slow} {
+		a.Until("it says why "+path+" is not tapped", eventuallyTime, func() bool {
+			return strings.Contains(a.Said(), fmt.Sprintf("%q is not tapped: it does not say who it is", path))
+		})
+	}
+	for i := range 3 { // each comes at a later look
+		a.stands(a.driver(fmt.Sprintf("later%d.csi.test", i)))
+	}
+	if n := dialled.Load(); n != 1 || !nothingBeside(foreign, slow) {
+		t.Errorf("the foreign server was dialled %d times; nothing is beside them: %t", n, nothingBeside(foreign, slow))
+	}
+}
+
+// silent is a server that accepts and says nothing, and counts who dials.
+func silent(t testing.TB, path string) *atomic.Int64 {
+	t.Helper()
+	lis, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { lis.Close() })
+	dialled := new(atomic.Int64)
+	go func() {
+		for {
+			c, err := lis.Accept()
+			if err != nil {
+				return
+			}
+			dialled.Add(1)
+			go func() { _, _ = io.Copy(io.Discard, c); c.Close() }()
+		}
+	}()
+	return dialled
 }
 
 // killRelays kills relays and guards, all at once.
