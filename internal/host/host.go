@@ -47,31 +47,35 @@ func (m *Machine) Reachable() error {
 }
 
 // Install puts our own executable where the machine can start it, under a name that
-// tells it from any other version, and returns that. It is not written twice.
+// tells it from any other version, and returns that. It is not written twice, unless
+// what is there is not all of it: a machine's sudden end may leave that.
 func (m *Machine) Install() (path string, err error) {
-	self, err := os.Open("/proc/self/exe")
+	ours, err := digest("/proc/self/exe")
 	if err != nil {
-		return "", err
-	}
-	defer self.Close()
-	sum := sha256.New()
-	if _, err := io.Copy(sum, self); err != nil {
 		return "", fmt.Errorf("read our own executable: %w", err)
 	}
-	name := "grpc-tap-" + hex.EncodeToString(sum.Sum(nil))[:12]
 	dir, err := m.prepare()
-	if path = filepath.Join(dir, name); err == nil {
-		if fi, serr := os.Lstat(m.in(path)); serr == nil && fi.Mode().IsRegular() {
-			return path, nil
-		}
-		if _, err = self.Seek(0, io.SeekStart); err == nil {
-			err = m.copyTo(path, self)
-		}
+	path = filepath.Join(dir, "grpc-tap-"+ours[:12])
+	if err == nil {
+		err = m.put(path, ours)
 	}
 	if err != nil {
 		return "", fmt.Errorf("put our executable in %s on the node, where its relays are started from: %w", m.Dir, m.cause(err))
 	}
 	return path, nil
+}
+
+// put copies our executable to path, unless it is there.
+func (m *Machine) put(path, ours string) error {
+	if there, err := digest(m.in(path)); err == nil && there == ours {
+		return nil
+	}
+	self, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	defer self.Close()
+	return m.copyTo(path, self)
 }
 
 // prepare makes the directory of executables, where that can be one. It returns what
@@ -107,12 +111,26 @@ func (m *Machine) cause(err error) error {
 	return err
 }
 
+func digest(path string) (string, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	_, err = io.Copy(sum, f)
+	return hex.EncodeToString(sum.Sum(nil)), err
+}
+
 func (m *Machine) copyTo(path string, from io.Reader) error {
 	to, err := os.CreateTemp(m.in(m.Dir), ".grpc-tap-")
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(to, from)
+	err = flock(to, unix.LOCK_EX) // Tidy removes one that nobody holds: who wrote it was killed
+	if err == nil {
+		_, err = io.Copy(to, from)
+	}
 	if err = errors.Join(err, to.Chmod(0o755), to.Close()); err == nil {
 		err = os.Rename(to.Name(), m.in(path))
 	}
@@ -122,7 +140,10 @@ func (m *Machine) copyTo(path string, from io.Reader) error {
 	return err
 }
 
-// Tidy removes executables of ours that nobody runs, but for the one to keep.
+func flock(f *os.File, how int) error { return unix.Flock(int(f.Fd()), how) }
+
+// Tidy removes executables of ours that nobody runs, but for the one to keep, and
+// those that were never written to their end.
 func (m *Machine) Tidy(keep string) error {
 	dir := filepath.Dir(keep)
 	all, err := filepath.Glob(filepath.Join(m.in(dir), "grpc-tap-*"))
@@ -137,7 +158,23 @@ func (m *Machine) Tidy(keep string) error {
 		}
 		errs = append(errs, os.Remove(path))
 	}
-	return errors.Join(errs...)
+	partial, err := filepath.Glob(filepath.Join(m.in(dir), ".grpc-tap-*"))
+	for _, path := range partial {
+		errs = append(errs, removeUnheld(path))
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+func removeUnheld(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return nil
+	}
+	return os.Remove(path)
 }
 
 // running are the procfs directories of the processes with this executable, as the

@@ -1,11 +1,16 @@
 package host
 
 import (
+	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func machine(t *testing.T) *Machine {
@@ -35,12 +40,49 @@ func TestInstall(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	killed, written := filepath.Join(m.Dir, ".grpc-tap-1"), filepath.Join(m.Dir, ".grpc-tap-2")
+	for _, name := range []string{killed, written} {
+		f, err := os.Create(name)
+		if err == nil {
+			defer f.Close()
+		}
+		if name == written {
+			err = errors.Join(err, flock(f, unix.LOCK_EX))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := m.Tidy(path); err != nil {
 		t.Error(err)
 	}
 	left, _ := filepath.Glob(m.Dir + "/*")
-	if len(left) != 2 {
-		t.Errorf("left: %q", left)
+	if want := []string{written, path, foreign}; !slices.Equal(left, want) {
+		t.Errorf("left: %q, want %q", left, want)
+	}
+}
+
+// TestInstallAgain: what a machine's sudden end has left of an executable is replaced.
+func TestInstallAgain(t *testing.T) {
+	m := machine(t)
+	path, err := m.Install()
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, left := range [][]byte{nil, whole[:len(whole)/2], make([]byte, len(whole))} {
+		if err := os.WriteFile(path, left, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.Install(); err != nil {
+			t.Fatal(err)
+		}
+		if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, whole) {
+			t.Errorf("of %d bytes there are %d then: %v", len(left), len(now), err)
+		}
 	}
 }
 
