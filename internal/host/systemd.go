@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
@@ -19,7 +20,9 @@ func (m *Machine) systemdRuns() bool {
 // startUnit starts a transient unit: it ends with the machine at the latest, leaves
 // no file, and once its process has ended well, nothing at all.
 func (m *Machine) startUnit(ctx context.Context, name, description string, argv []string) error {
-	conn, err := m.dial()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	conn, err := m.dial(ctx)
 	if err != nil {
 		return fmt.Errorf("ask systemd to start %s: %w", name, err)
 	}
@@ -35,9 +38,13 @@ func (m *Machine) startUnit(ctx context.Context, name, description string, argv 
 		}
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return fmt.Errorf("systemd was asked to start %s, and did not say that it has: %w", name, ctx.Err())
 	}
 }
+
+// patience is how long systemd may take: it may stand still, or be started anew, and
+// forget who asked.
+const patience = 10 * time.Second
 
 // properties are those of deploy/systemd/grpc-tap-relay@.service that matter to a
 // process that the lease ends.
@@ -65,9 +72,10 @@ func properties(description string, argv []string) []systemd.Property {
 	}
 }
 
-func (m *Machine) dial() (*systemd.Conn, error) {
+// dial connects to systemd, until ctx is done.
+func (m *Machine) dial(ctx context.Context) (*systemd.Conn, error) {
 	return systemd.NewConnection(func() (*dbus.Conn, error) {
-		conn, err := dbus.Dial("unix:path=" + m.in("/run/systemd/private"))
+		conn, err := dbus.Dial("unix:path="+m.in("/run/systemd/private"), dbus.WithContext(ctx))
 		if err != nil {
 			return nil, err
 		}

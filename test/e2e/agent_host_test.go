@@ -149,6 +149,28 @@ func TestAgentUnits(t *testing.T) {
 	eventually(t, "no unit is left", func() bool { return len(units()) == 0 })
 }
 
+// TestAgentSystemdStands: a systemd that stands still, and starts nothing, does not keep the
+// agent from all else.
+func TestAgentSystemdStands(t *testing.T) {
+	t.Parallel() // it waits for it for ten seconds
+	n := newFakeNode(t)
+	a := onAgent(t, n, "unguarded: true")
+	s := a.lab.Systemd(filepath.Join("..", "..", "deploy", "systemd"), "")
+	a.argv = append(a.argv[:len(a.argv)-1], fmt.Sprint(s.PID()))
+	a.starts()
+	a.stands(n.cri)
+	if err := unix.Kill(s.PID(), unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Kill(s.PID(), unix.SIGCONT)
+	driver := a.driver("new.csi.test")
+	a.Until("it says that systemd does not answer", 2*eventuallyTime, func() bool {
+		return strings.Contains(a.Said(), driver+": ask systemd to start ")
+	})
+	a.told(n.cri, func() error { return version(n.cri) })
+	a.leave()
+}
+
 // TestAgentMovesLater: a client for which there is no moment when the agent comes is
 // seen once it calls less.
 func TestAgentMovesLater(t *testing.T) {
