@@ -1,6 +1,11 @@
 package metric
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // Health is what our own parts say of themselves at a moment. Who makes it sees to
 // it that the keys, which are labels' values, are few. A nil map: there is nothing
@@ -88,7 +93,7 @@ func (o own) Collect(to chan<- prometheus.Metric) {
 		counter(o.recordsDropped, n, sink)
 	}
 	for t, n := range h.Takeovers {
-		counter(o.takeovers, n, t.Socket, t.Result)
+		counter(o.takeovers, n, text(t.Socket), t.Result)
 	}
 	for decision, n := range h.Sampled {
 		counter(o.sampled, n, decision)
@@ -100,4 +105,13 @@ func (o own) Collect(to chan<- prometheus.Metric) {
 	for reason, n := range h.Spans.Dropped {
 		counter(o.spansDropped, n, reason)
 	}
+}
+
+// text is a path as a label's value: of a path that is no text, which a label does not
+// take, its quoted form.
+func text(path string) string {
+	if utf8.ValidString(path) {
+		return path
+	}
+	return strconv.Quote(path)
 }

@@ -140,6 +140,17 @@ grpc_tap_takeovers_total{result="taken",socket="/run/cri.sock"} 2
 	}
 }
 
+// TestOddPaths: a path may have any bytes, and two that differ are not the same. What one
+// label does not take, the whole page would be without.
+func TestOddPaths(t *testing.T) {
+	m := newForTest(t)
+	m.health = Health{Takeovers: map[Takeover]uint64{{"/run/\xfe", "joined"}: 1, {"/run/\xff", "joined"}: 2}}
+	got := m.family("grpc_tap_takeovers_total")
+	if len(got) != 2 || got[0].GetLabel()[1].GetValue() != `"/run/\xfe"` {
+		t.Errorf("%v", got)
+	}
+}
+
 // Names, types and help are as Prometheus' conventions want them, promtool check
 // metrics says: this is its code. A registry that is strict finds what is said twice.
 func TestConventions(t *testing.T) {
