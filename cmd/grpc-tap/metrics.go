@@ -140,14 +140,15 @@ func (m *metrics) ready() error {
 func (m *metrics) health() metric.Health {
 	var sum tap.Stats
 	var now tap.Now
-	h := metric.Health{Takeovers: map[metric.Takeover]uint64{}, RecordsDropped: m.out.dropped()}
+	h := metric.Health{Ready: map[string]bool{}, Takeovers: map[metric.Takeover]uint64{}, RecordsDropped: m.out.dropped()}
 	paths := m.paths()
 	for _, p := range paths {
 		sum.Add(p.stats())
 		now.Add(p.now())
+		h.Ready[p.where()] = p.ready() == nil
 		maps.Copy(h.Takeovers, p.takeovers())
 	}
-	h.Running, h.MirrorDropped, h.DecodeErrors = now.Running, sum.DroppedBytes, sum.GaveUp
+	h.Running, h.Oldest, h.MirrorDropped, h.DecodeErrors = now.Running, now.Oldest, sum.DroppedBytes, sum.GaveUp
 	h.Connections = map[string]int{"decoded": now.Decoded, "blind": now.Blind, "opaque": now.Opaque}
 	if n, ok := m.bypass.count(paths); ok {
 		h.Connections["bypassed"] = n

@@ -77,11 +77,11 @@ func (c *Conn) Close(at time.Time) {
 // Running is the number of calls that have not ended.
 func (c *Conn) Running() int { return len(c.streams) }
 
-// Paths are those of the calls that have not ended, in no order.
-func (c *Conn) Paths() iter.Seq[string] {
-	return func(yield func(string) bool) {
+// Open are the paths of the calls that have not ended, in no order, and when each began.
+func (c *Conn) Open() iter.Seq2[string, time.Time] {
+	return func(yield func(string, time.Time) bool) {
 		for _, s := range c.streams {
-			if !yield(s.call.Path) {
+			if !yield(s.call.Path, s.call.Start) {
 				return
 			}
 		}

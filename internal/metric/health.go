@@ -1,7 +1,9 @@
 package metric
 
 import (
+	"cmp"
 	"strconv"
+	"time"
 	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,9 +13,11 @@ import (
 // it that the keys, which are labels' values, are few. A nil map: there is nothing
 // of that kind.
 type Health struct {
-	Running        map[string]int // calls that have not ended, by method; "" are those of methods that nobody knows
-	Connections    map[string]int // that are open, by state
-	MirrorDropped  uint64         // bytes
+	Running        map[string]int       // calls that have not ended, by method; "" are those of methods that nobody knows
+	Oldest         map[string]time.Time // when the first of those began, by method; of streams and of methods that nobody knows nothing is said
+	Connections    map[string]int       // that are open, by state
+	Ready          map[string]bool      // paths, by socket: that one is served, or its relay read
+	MirrorDropped  uint64               // bytes
 	DecodeErrors   map[string]uint64
 	RecordsDropped map[string]uint64 // by sink
 	Takeovers      map[Takeover]uint64
@@ -37,13 +41,15 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 // descs are those of our own metrics. They are made with the collector: the relay,
 // a process of the same binary, does not pay for them.
 type descs struct {
-	running, connections, mirrorDropped, decodeErrors, recordsDropped, takeovers, sampled, exported, spansDropped *prometheus.Desc
+	running, oldest, connections, ready, mirrorDropped, decodeErrors, recordsDropped, takeovers, sampled, exported, spansDropped *prometheus.Desc
 }
 
 func newDescs() descs {
 	return descs{
 		running:        desc("calls_running", "Calls that have not ended.", "rpc_method"),
+		oldest:         desc("oldest_call_seconds", "For how long the oldest call that has not ended, and is no stream, has run.", "rpc_method"),
 		connections:    desc("connections", "Open connections: decoded, blind (relayed, but not decodable any more, or older than the tap), opaque (no gRPC), bypassed (past the relay).", "state"),
+		ready:          desc("socket_ready", "Whether a path is served, or its relay read: 1 or 0.", "socket"),
 		mirrorDropped:  desc("mirror_dropped_bytes_total", "Bytes that were relayed but did not fit the queue to the tap."),
 		decodeErrors:   desc("decode_errors_total", "Connections that could not be decoded any further, by reason.", "token"),
 		recordsDropped: desc("records_dropped_total", "Records that a sink was too slow for.", "sink"),
@@ -62,7 +68,7 @@ type own struct {
 
 // Describe implements prometheus.Collector.
 func (o own) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{o.running, o.connections, o.mirrorDropped, o.decodeErrors, o.recordsDropped, o.takeovers, o.sampled, o.exported, o.spansDropped} {
+	for _, d := range []*prometheus.Desc{o.running, o.oldest, o.connections, o.ready, o.mirrorDropped, o.decodeErrors, o.recordsDropped, o.takeovers, o.sampled, o.exported, o.spansDropped} {
 		to <- d
 	}
 }
@@ -70,20 +76,27 @@ func (o own) Describe(to chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (o own) Collect(to chan<- prometheus.Metric) {
 	h := o.ask()
-	gauge := func(d *prometheus.Desc, n int, label string) {
-		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), label)
+	gauge := func(d *prometheus.Desc, n float64, label string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, n, label)
 	}
 	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
 	}
 	for method, n := range h.Running {
-		if method == "" {
-			method = other
-		}
-		gauge(o.running, n, method)
+		gauge(o.running, float64(n), cmp.Or(method, other))
+	}
+	for method, began := range h.Oldest {
+		gauge(o.oldest, max(0, time.Since(began).Seconds()), method)
 	}
 	for state, n := range h.Connections {
-		gauge(o.connections, n, state)
+		gauge(o.connections, float64(n), state)
+	}
+	for socket, ready := range h.Ready {
+		n := 0.0
+		if ready {
+			n = 1
+		}
+		gauge(o.ready, n, text(socket))
 	}
 	counter(o.mirrorDropped, h.MirrorDropped)
 	for token, n := range h.DecodeErrors {

@@ -72,10 +72,13 @@ func TestPodStarts(t *testing.T) {
 		{Kind: call.ContainerRestart, Outcome: call.Restarted, Begin: begin, End: begin.Add(time.Second)},
 	})
 	got := m.family("grpc_tap_pod_start_duration_seconds")
-	if len(got) != 2 {
+	if len(got) != 4 {
 		t.Fatalf("%d outcomes: %v", len(got), got)
 	}
-	gaveUp, started := got[0], got[1]
+	capped, gaveUp, started, unfinished := got[0], got[1], got[2], got[3]
+	if capped.GetHistogram().GetSampleCount() != 0 || unfinished.GetHistogram().GetSampleCount() != 0 {
+		t.Errorf("%v, %v", capped, unfinished)
+	}
 	if gaveUp.GetLabel()[0].GetValue() != "gave up" || gaveUp.GetHistogram().GetSampleSum() != 60 || exemplars(gaveUp) != "" {
 		t.Errorf("%v", gaveUp)
 	}
@@ -89,7 +92,9 @@ func TestHealth(t *testing.T) {
 	m := newForTest(t)
 	m.health = Health{
 		Running:        map[string]int{"runtime.v1.RuntimeService/Status": 2, "": 1},
+		Oldest:         map[string]time.Time{"runtime.v1.RuntimeService/Status": time.Now().Add(time.Hour)}, // a clock that was set
 		Connections:    map[string]int{"decoded": 3, "blind": 1},
+		Ready:          map[string]bool{"/run/cri.sock": true, "/run/csi.sock": false},
 		MirrorDropped:  1 << 40,
 		DecodeErrors:   map[string]uint64{"mirror_overflow": 1},
 		RecordsDropped: map[string]uint64{"stdout": 7},
@@ -116,9 +121,16 @@ grpc_tap_decode_errors_total{token="mirror_overflow"} 1
 # HELP grpc_tap_mirror_dropped_bytes_total Bytes that were relayed but did not fit the queue to the tap.
 # TYPE grpc_tap_mirror_dropped_bytes_total counter
 grpc_tap_mirror_dropped_bytes_total 1.099511627776e+12
+# HELP grpc_tap_oldest_call_seconds For how long the oldest call that has not ended, and is no stream, has run.
+# TYPE grpc_tap_oldest_call_seconds gauge
+grpc_tap_oldest_call_seconds{rpc_method="runtime.v1.RuntimeService/Status"} 0
 # HELP grpc_tap_records_dropped_total Records that a sink was too slow for.
 # TYPE grpc_tap_records_dropped_total counter
 grpc_tap_records_dropped_total{sink="stdout"} 7
+# HELP grpc_tap_socket_ready Whether a path is served, or its relay read: 1 or 0.
+# TYPE grpc_tap_socket_ready gauge
+grpc_tap_socket_ready{socket="/run/cri.sock"} 1
+grpc_tap_socket_ready{socket="/run/csi.sock"} 0
 # HELP grpc_tap_spans_dropped_total Spans that did not get to the collector, by reason.
 # TYPE grpc_tap_spans_dropped_total counter
 grpc_tap_spans_dropped_total{reason="queue_full"} 4
@@ -156,7 +168,7 @@ func TestOddPaths(t *testing.T) {
 func TestConventions(t *testing.T) {
 	m := newForTest(t)
 	m.health = Health{
-		Running: map[string]int{"": 1}, Connections: map[string]int{"decoded": 1}, DecodeErrors: map[string]uint64{"panic": 1},
+		Running: map[string]int{"": 1}, Oldest: map[string]time.Time{"m": time.Now()}, Ready: map[string]bool{"/s": true}, Connections: map[string]int{"decoded": 1}, DecodeErrors: map[string]uint64{"panic": 1},
 		RecordsDropped: map[string]uint64{"stdout": 1}, Takeovers: map[Takeover]uint64{{"/s", "taken"}: 1}, Spans: &Spans{Dropped: map[string]uint64{"queue_full": 1}},
 	}
 	m.Records([]*call.Record{{State: call.Done, Code: "OK"}})

@@ -1,6 +1,11 @@
 package tap
 
-import "maps"
+import (
+	"maps"
+	"time"
+
+	"github.com/grpc-tap/grpc-tap/internal/codec/schema"
+)
 
 // Stats count what a tap saw and what it could not see.
 type Stats struct {
@@ -65,6 +70,8 @@ type Now struct {
 	// Running are the calls that have not ended, by "service/method"; "" are those
 	// of methods that nobody knows.
 	Running map[string]int
+	// Oldest is when the first of them began, streams left out.
+	Oldest map[string]time.Time
 }
 
 // Add adds what another tap has in hand.
@@ -73,10 +80,19 @@ func (n *Now) Add(o Now) {
 	n.Blind += o.Blind
 	n.Opaque += o.Opaque
 	if n.Running == nil {
-		n.Running = map[string]int{}
+		n.Running, n.Oldest = map[string]int{}, map[string]time.Time{}
 	}
 	for method, running := range o.Running {
 		n.Running[method] += running
+	}
+	for method, began := range o.Oldest {
+		n.older(method, began)
+	}
+}
+
+func (n *Now) older(method string, began time.Time) {
+	if first, ok := n.Oldest[method]; !ok || began.Before(first) {
+		n.Oldest[method] = began
 	}
 }
 
@@ -84,7 +100,7 @@ func (n *Now) Add(o Now) {
 func (t *Tap) Now() Now {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := Now{Running: map[string]int{}}
+	n := Now{Running: map[string]int{}, Oldest: map[string]time.Time{}}
 	for _, c := range t.conns {
 		switch {
 		case c.opaque:
@@ -93,19 +109,30 @@ func (t *Tap) Now() Now {
 			n.Blind++
 		default:
 			n.Decoded++
-			for path := range c.decoder.Paths() {
-				n.Running[t.known(path)]++
+			for path, began := range c.decoder.Open() {
+				n.runs(t.method(path), began)
 			}
 		}
+	}
+	for method, began := range n.Oldest {
+		n.Oldest[method] = t.wall.Of(began)
 	}
 	return n
 }
 
-// known is "service/method" of a method that is known.
-func (t *Tap) known(path string) string {
-	service, method := splitPath(path)
-	if t.cfg.APIs.Lookup(service, method) == nil {
-		return ""
+// runs counts a call that has not ended. A stream is meant to go on, and so may be one
+// that nobody knows: it is no old call.
+func (n *Now) runs(m *schema.Method, began time.Time) {
+	if m == nil {
+		n.Running[""]++
+		return
 	}
-	return service + "/" + method
+	name := m.Service + "/" + m.Name
+	n.Running[name]++
+	if !m.ClientStreaming && !m.ServerStreaming {
+		n.older(name, began)
+	}
 }
+
+// method is nil for one that nobody knows.
+func (t *Tap) method(path string) *schema.Method { return t.cfg.APIs.Lookup(splitPath(path)) }

@@ -53,7 +53,7 @@ type Decoder interface {
 	End(s codec.Side, at time.Time)
 	Close(at time.Time)
 	Running() int
-	Paths() iter.Seq[string] // of those
+	Open() iter.Seq2[string, time.Time] // their paths, and when they began
 	OverLimit() uint64
 }
 
@@ -87,7 +87,7 @@ func New(cfg Config) *Tap {
 		render: schema.Renderer{Policy: cfg.Policy},
 		cfg:    cfg, log: cfg.Log, conns: map[uint64]*conn{}, asked: map[uint32]asks{},
 		buffers: codec.NewBuffers(keptBytes),
-		stats:   Stats{GaveUp: map[string]uint64{}},
+		stats:   Stats{GaveUp: map[string]uint64{overflow.Token: 0}},
 	}
 	return t
 }

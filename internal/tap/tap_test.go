@@ -319,8 +319,10 @@ func (*closable) Write(codec.Side, time.Time, []byte) error { return nil }
 func (*closable) GiveUp(time.Time, *codec.GaveUp) error     { return nil }
 func (*closable) End(codec.Side, time.Time)                 {}
 func (*closable) Running() int                              { return 0 }
-func (*closable) Paths() iter.Seq[string]                   { return func(func(string) bool) {} }
-func (*closable) OverLimit() uint64                         { return 0 }
+func (*closable) Open() iter.Seq2[string, time.Time] {
+	return func(func(string, time.Time) bool) {}
+}
+func (*closable) OverLimit() uint64 { return 0 }
 
 func (d *closable) Close(at time.Time) { d.closed = at }
 
