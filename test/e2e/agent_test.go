@@ -80,13 +80,20 @@ func (a *agent) starts() {
 // driver has a fake driver come to the kubelet's directory, and returns its socket.
 func (a *agent) driver(name string) (socket string) {
 	a.t.Helper()
+	socket, _ = a.scripted(name)
+	return socket
+}
+
+// scripted is driver, for one that is told what to answer.
+func (a *agent) scripted(name string) (socket string, d *fakecri.Driver) {
+	a.t.Helper()
 	socket = a.path("kubelet/plugins", name, "csi.sock")
-	d := fakecri.NewDriver(fakecri.WithName(name))
+	d = fakecri.NewDriver(fakecri.WithName(name))
 	if err := errors.Join(os.MkdirAll(filepath.Dir(socket), 0o755), d.Start(socket)); err != nil {
 		a.t.Fatal(err)
 	}
 	a.t.Cleanup(d.Stop)
-	return socket
+	return socket, d
 }
 
 // stands waits until a relay of the agent's has a path.

@@ -1,5 +1,5 @@
 // Package lab runs real components for tests: containerd with runc and CNI,
-// a kubelet, a registry, whatever a test starts beside them. Each lab has its own
+// a kubelet, a registry, Prometheus, whatever a test starts beside them. Each lab has its own
 // directory for roots, state and sockets, and where containers run in it its
 // own network and IPC namespace, so that interfaces, iptables rules and port
 // numbers never meet the machine's.

@@ -11,7 +11,7 @@ import (
 // Install is what brings every component that a test may need to a bare
 // Debian 12; `make test` runs it.
 const Install = "apt-get update && apt-get install -y --no-install-recommends " +
-	"containerd runc busybox-static containernetworking-plugins iptables systemd"
+	"containerd runc busybox-static containernetworking-plugins iptables systemd prometheus"
 
 // needPrivileges skips the test where no effort of ours could make it run:
 // these are properties of the machine. Each skip names what is missing.
