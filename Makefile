@@ -3,7 +3,7 @@
 # make test       everything that CI runs (as root: against a real containerd too)
 # make e2e        the long ones: critest against containerd 2.x and a real kubelet with
 #                 static pods, both directly and through grpc-tap; and a cluster of one
-#                 node, whose pods have CSI volumes
+#                 node, whose pods have CSI volumes, with an OpenTelemetry Collector
 # make image      the container image for amd64 and arm64, from scratch, and its SBOMs: an
 #                 OCI layout in bin/image
 # make bench      what it costs, beside direct, a plain relay, a grpc-go proxy and socat:

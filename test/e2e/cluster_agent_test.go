@@ -4,12 +4,14 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/grpc-tap/grpc-tap/test/lab"
 )
@@ -28,16 +30,17 @@ var failsToPublish = tracedPod{
 	start:  "NodeStageVolume NodePublishVolume NodePublishVolume NodePublishVolume " + oneContainer, failures: 2,
 }
 
-// TestClusterAgent has the manifests' own pod on a node that runs pods, from kubectl
-// apply to kubectl delete: it traces, is restarted and upgraded, and goes. All of it is
-// under load, of which no call fails, and leaves the node as before.
+// TestClusterAgent has the manifests' own pods on a node that runs pods, from kubectl
+// apply to kubectl delete: the agent traces into a real collector, which comes and goes,
+// is restarted and upgraded, and goes. All of it is under load, of which no call fails,
+// and leaves the node as before.
 func TestClusterAgent(t *testing.T) {
 	if binary == "" {
 		t.Skip("socat is no agent")
 	}
 	l := lab.New(t)
 	l.Shared("run")
-	c := untapped(t, l, lab.Options{Socket: "run/containerd.sock", Images: agentImages(t)})
+	c := untapped(t, l, lab.Options{Socket: "run/containerd.sock", Images: append(agentImages(t), collectorImages(t)...)})
 	paths := []string{c.r.Socket, c.driver(told, true)}
 	ofNobody(t, paths[1])
 	c.node(told)
@@ -46,17 +49,23 @@ func TestClusterAgent(t *testing.T) {
 	c.start(inline("before"))
 	c.runs("before")
 
+	k := c.collector()
 	d := c.daemonSet(paths)
 	d.applied()
 	for _, p := range []tracedPod{inline("traced"), failsToPublish} {
 		c.runsTraced(p)
 	}
+	k.toldOf("traced", "fails")
+	d.outlives(k)
+	c.runsTraced(inline("again"))
 	d.restarted()
 	d.upgraded()
 	c.runsTraced(inline("after"))
+	k.toldOf("again", "after")
 	d.deleted()
+	k.passedOn()
 
-	c.runs("before", "traced", "fails", "after")
+	c.runs("before", "traced", "fails", "again", "after")
 	if again := c.Restarted(); len(again) > 0 {
 		t.Errorf("started anew: %v", again)
 	}
@@ -111,9 +120,37 @@ func (d *daemonSet) applied() {
 	d.fine()
 }
 
+// outlives has the collector be rolled out, and then be away for longer than the agent
+// keeps trying: what the agent says it has sent has arrived, and the rest is counted.
+func (d *daemonSet) outlives(k *realCollector) {
+	t := d.c.t
+	t.Helper()
+	k.restarted()
+	d.fine()
+	k.goes()
+	page := d.c.page("grpc-tap", "grpc-tap", 9464)
+	d.c.Until("spans are dropped, and counted", 2*eventuallyTime, func() bool {
+		return page.value("grpc_tap_spans_dropped_total", "reason", "export_failed") > 0
+	})
+	d.fine()
+	if sent, arrived := page.value("grpc_tap_spans_exported_total"), k.before; sent != float64(arrived) {
+		t.Errorf("%v spans are said to be sent, and %d have arrived", sent, arrived)
+	}
+	k.comes()
+	d.says("spans are exported again")
+	d.fine()
+}
+
 // restarted rolls out the same version: its relays stay.
 func (d *daemonSet) restarted() {
 	d.c.t.Helper()
+	for i, path := range d.paths {
+		// A guard takes a relay for hung that the machine lets wait for a second.
+		if pid := d.relay(path); pid != d.relays[i] {
+			d.c.t.Logf("%s: the relay was %d, and is %d: %v", path, d.relays[i], pid, d.c.page("grpc-tap", "grpc-tap", 9464).scrape()["grpc_tap_takeovers_total"])
+			d.relays[i] = pid
+		}
+	}
 	d.kubectl("rollout", "restart", "daemonset/grpc-tap")
 	d.rolled()
 	d.says("on "+d.paths[0]+", relayed by pid", "on "+d.paths[1]+", relayed by pid")
@@ -133,6 +170,10 @@ func (d *daemonSet) upgraded() {
 	for i, path := range d.paths {
 		d.c.Until("a relay of the new version stands on "+path, 2*eventuallyTime, func() bool { return by(d.c.t, path) != d.relays[i] })
 		d.relay(path)
+		// A call that is made past the new one is not seen.
+		d.c.Until("nobody is left at the old relay of "+path, 2*eventuallyTime, func() bool {
+			return !slices.Contains(d.processes(), fmt.Sprintf("/proc/%d/exe", d.relays[i]))
+		})
 	}
 	d.fine()
 }
@@ -143,7 +184,7 @@ func (d *daemonSet) deleted() {
 	t.Helper()
 	d.c.api.Kubectl("delete", "-k", d.overlay, "--timeout=2m")
 	d.fine()
-	eventually(t, "the relays have ended", func() bool { return len(d.processes()) == 0 })
+	d.c.Until("the relays have ended", time.Minute, func() bool { return len(d.processes()) == 0 })
 	for _, l := range d.loads {
 		l.more(20)
 		l.end()

@@ -55,24 +55,19 @@ func (c *cluster) daemonSet(paths []string) *daemonSet {
 	d := &daemonSet{c: c, overlay: c.r.Path("overlay"), hostDir: c.r.Path("host"), paths: paths}
 	c.t.Cleanup(func() {
 		if c.t.Failed() {
-			c.t.Logf("the agent's log:\n%s", d.log())
+			c.t.Logf("the agent's log:\n%s\nthe relays':\n%s", d.log(), contents(c.r.Path("run/grpc-tap/log/*")))
 		}
 	})
-	base, err := filepath.Abs(manifests)
-	if err == nil {
-		base, err = filepath.Rel(d.overlay, base)
-	}
-	if err != nil {
-		c.t.Fatal(err)
-	}
 	run, kubelet := c.r.Path("run"), filepath.Join(c.r.KubeletDir(), "root")
 	c.r.Write("overlay/config.yaml", strings.Join([]string{
-		"otlpEndpoint: " + c.spans.ServeIn(c.r.Lab, lab.NodeAddress), "otlpInsecure: true", "metricsListen: :9464", "samplingRatePerMillion: 10000", "liveAttach: true",
-		"runtime: " + c.r.Socket, "kubeletDir: " + kubelet, "stateDir: " + run + "/grpc-tap", "hostDir: " + d.hostDir, "orphanTimeout: 14s",
+		"otlpEndpoint: " + collectorName + ":4317", "otlpInsecure: true", "metricsListen: :9464", "samplingRatePerMillion: 10000", "liveAttach: true",
+		"runtime: " + c.r.Socket, "kubeletDir: " + kubelet, "stateDir: " + run + "/grpc-tap", "hostDir: " + d.hostDir,
+		"orphanTimeout: 20s", // longer than a roll-out takes on a busy machine
 		// Not every machine's root may look at its first process.
 		fmt.Sprintf("hostPid: %d", c.r.PID()),
 	}, "\n"))
-	c.r.Write("overlay/kustomization.yaml", strings.NewReplacer("BASE", base, "IMAGE", agentImage, "RUN", run, "KUBELET", kubelet).Replace(ofLab))
+	c.r.Write("overlay/kustomization.yaml", strings.NewReplacer("BASE", c.relative(d.overlay, manifests), "IMAGE", agentImage,
+		"NODE", lab.NodeAddress, "COLLECTOR", collectorName, "RUN", run, "KUBELET", kubelet).Replace(ofLab))
 	return d
 }
 
@@ -87,11 +82,25 @@ generatorOptions: {disableNameSuffixHash: true}
 patches:
   - target: {kind: DaemonSet, name: grpc-tap}
     patch: |-
+      - {op: add, path: /spec/template/spec/hostAliases, value: [{ip: NODE, hostnames: [COLLECTOR]}]}
       - {op: replace, path: /spec/template/spec/volumes/0/hostPath/path, value: RUN}
       - {op: replace, path: /spec/template/spec/containers/0/volumeMounts/0/mountPath, value: RUN}
       - {op: replace, path: /spec/template/spec/volumes/1/hostPath/path, value: KUBELET}
       - {op: replace, path: /spec/template/spec/containers/0/volumeMounts/1/mountPath, value: KUBELET}
 `
+
+// relative is the path of a directory of the checkout as an overlay is to name it.
+func (c *cluster) relative(overlay, dir string) string {
+	c.t.Helper()
+	dir, err := filepath.Abs(dir)
+	if err == nil {
+		dir, err = filepath.Rel(overlay, dir)
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return dir
+}
 
 // validate has the API server look at the manifests as they are delivered, and at each
 // overlay: in a dry run it takes no object of a namespace that is not there yet.
@@ -131,14 +140,22 @@ func (d *daemonSet) fine() {
 }
 
 // log is what the agents that there are have said.
-func (d *daemonSet) log() string {
-	files, _ := filepath.Glob(filepath.Join(d.c.r.KubeletDir(), "logs/grpc-tap_*/agent/*.log"))
-	var log strings.Builder
+func (d *daemonSet) log() string { return d.c.log("grpc-tap_*/agent") }
+
+// log is what containers that there are have said, of NAMESPACE_POD_UID/NAME.
+func (c *cluster) log(containers string) string {
+	return contents(filepath.Join(c.r.KubeletDir(), "logs", containers, "*.log"))
+}
+
+// contents are those of the files that there are of this pattern.
+func contents(pattern string) string {
+	files, _ := filepath.Glob(pattern)
+	var all strings.Builder
 	for _, file := range files {
-		b, _ := os.ReadFile(file) // or its pod has gone
-		log.Write(b)
+		b, _ := os.ReadFile(file) // or it has gone
+		all.Write(b)
 	}
-	return log.String()
+	return all.String()
 }
 
 // says waits until the agents have said all of this.

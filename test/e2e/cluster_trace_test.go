@@ -160,11 +160,7 @@ func (c *cluster) root(kind string, p tracedPod, outcome, uid string) (root *tra
 	c.t.Helper()
 	name := kind + " default/" + p.name()
 	c.Until("there is a root "+name, time.Minute+eventuallyTime, func() bool {
-		for _, s := range c.spans.Roots() {
-			if s.GetName() == name {
-				root = s
-			}
-		}
+		root = c.rootOf(name)
 		return root != nil
 	})
 	says := attributes(root.GetAttributes())
@@ -175,6 +171,16 @@ func (c *cluster) root(kind string, p tracedPod, outcome, uid string) (root *tra
 		c.t.Errorf("%s: of UID %q, not %q", name, got, uid)
 	}
 	return root
+}
+
+// rootOf is the root of this name, if it has been told.
+func (c *cluster) rootOf(name string) *trace.Span {
+	for _, s := range c.spans.Roots() {
+		if s.GetName() == name {
+			return s
+		}
+	}
+	return nil
 }
 
 // consists holds that these calls, and with exactly no others, are under a root: in

@@ -46,9 +46,9 @@ func NewCollector(t testing.TB) *Collector {
 }
 
 // ServeIn makes the collector listen in a lab too, which has a loopback of its
-// own, at an address that is one of its.
+// own, on a free port of an address that is one of its.
 func (c *Collector) ServeIn(l *lab.Lab, host string) (address string) {
-	listener := l.Listen(host + ":4317")
+	listener := l.Listen(host + ":0")
 	go c.server.Serve(listener)
 	return listener.Addr().String()
 }
@@ -85,6 +85,13 @@ func (c *Collector) of(kind trace.Span_SpanKind) map[string]*trace.Span {
 		}
 	}
 	return spans
+}
+
+// Total is how many spans have been received, each once.
+func (c *Collector) Total() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.spans)
 }
 
 // Resource is a string attribute of the resource that sent the last spans.

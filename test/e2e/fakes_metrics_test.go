@@ -57,7 +57,7 @@ func TestFakesMetrics(t *testing.T) {
 		t.Errorf("%v calls of %d have the path that was dialled", got, calls)
 	}
 	page.lint()
-	page.refuses()
+	page.refuses(tap.Listen)
 	for _, path := range []string{"/healthz", "/readyz"} {
 		if code, body := page.get(path, ""); code != http.StatusOK || body != "ok\n" {
 			t.Errorf("%s: %d %s", path, code, body)
@@ -67,7 +67,7 @@ func TestFakesMetrics(t *testing.T) {
 
 // hangs has a call run while the page is looked at, and then lose its connection.
 func (p *page) hangs(n *fakeNode, k *fakecri.Kubelet) {
-	p.tap.t.Helper()
+	p.t.Helper()
 	n.On(cri.RuntimeService_Status_FullMethodName, fakecri.Hang())
 	ended := make(chan struct{})
 	go func() {

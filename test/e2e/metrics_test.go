@@ -10,23 +10,28 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 )
 
-// page is a grpc-tap's metrics, as a scrape has them.
+// page is a program's metrics, as a scrape has them.
 type page struct {
-	tap  *Tap
-	base string // http://HOST:PORT
+	t      testing.TB
+	base   string // http://HOST:PORT
+	accept string // the form to ask for
+	client *http.Client
 }
+
+const openMetrics = "application/openmetrics-text;version=1.0.0" // Prometheus' newer form
 
 var servesAt = regexp.MustCompile(`metrics at (http://\S+)/metrics`)
 
 // pageOf is where a grpc-tap says that its metrics are.
 func pageOf(tap *Tap) *page {
 	tap.t.Helper()
-	p := &page{tap: tap}
+	p := &page{t: tap.t, accept: openMetrics, client: http.DefaultClient}
 	tap.Until("it says where its metrics are", eventuallyTime, func() bool {
 		if m := servesAt.FindStringSubmatch(tap.Said()); m != nil {
 			p.base = m[1]
@@ -37,23 +42,23 @@ func pageOf(tap *Tap) *page {
 }
 
 func (p *page) get(path, accept string) (int, string) {
-	p.tap.t.Helper()
-	ctx, cancel := context.WithTimeout(p.tap.t.Context(), eventuallyTime)
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), eventuallyTime)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base+path, nil)
 	if err != nil {
-		p.tap.t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	r.Header.Set("Accept", accept)
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	res, err := client.Do(r)
+	r.Close = true // nobody is to be kept by a connection that idles
+	res, err := p.client.Do(r)
 	if err != nil {
-		p.tap.t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
-		p.tap.t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	return res.StatusCode, string(b)
 }
@@ -70,12 +75,12 @@ var (
 	labelPair  = regexp.MustCompile(`(\w+)="([^"]*)"`)
 )
 
-// scrape reads the page in Prometheus' newer form, by the names of its samples.
+// scrape reads the page, by the names of its samples.
 func (p *page) scrape() map[string][]sample {
-	p.tap.t.Helper()
-	code, body := p.get("/metrics", "application/openmetrics-text;version=1.0.0")
-	if code != http.StatusOK || !strings.HasSuffix(body, "# EOF\n") {
-		p.tap.t.Fatalf("/metrics: %d, %s", code, body)
+	p.t.Helper()
+	code, body := p.get("/metrics", p.accept)
+	if code != http.StatusOK || p.accept == openMetrics && !strings.HasSuffix(body, "# EOF\n") {
+		p.t.Fatalf("/metrics: %d, %s", code, body)
 	}
 	all := map[string][]sample{}
 	for line := range strings.Lines(body) {
@@ -84,11 +89,11 @@ func (p *page) scrape() map[string][]sample {
 		}
 		m := sampleLine.FindStringSubmatch(strings.TrimSuffix(line, "\n"))
 		if m == nil {
-			p.tap.t.Fatalf("not a sample: %s", line)
+			p.t.Fatalf("not a sample: %s", line)
 		}
 		value, err := strconv.ParseFloat(m[3], 64)
 		if err != nil {
-			p.tap.t.Fatalf("not a number: %s", line)
+			p.t.Fatalf("not a number: %s", line)
 		}
 		s := sample{labels: pairs(m[2]), value: value}
 		if m[4] != "" {
@@ -109,7 +114,7 @@ func pairs(text string) map[string]string {
 
 // value sums up the samples of a name that have these labels, in pairs.
 func (p *page) value(name string, labels ...string) (sum float64) {
-	p.tap.t.Helper()
+	p.t.Helper()
 	for _, s := range p.scrape()[name] {
 		if has(s, labels) {
 			sum += s.value
@@ -129,21 +134,21 @@ func has(s sample, labels []string) bool {
 
 // until waits for a value.
 func (p *page) until(want float64, name string, labels ...string) {
-	p.tap.t.Helper()
-	eventually(p.tap.t, fmt.Sprintf("%s %v is %v", name, labels, want), func() bool { return p.value(name, labels...) == want })
+	p.t.Helper()
+	eventually(p.t, fmt.Sprintf("%s %v is %v", name, labels, want), func() bool { return p.value(name, labels...) == want })
 }
 
 // lint holds the page against Prometheus' conventions: by the code of promtool check
 // metrics, and by promtool itself where that is installed.
 func (p *page) lint() {
-	p.tap.t.Helper()
+	p.t.Helper()
 	_, body := p.get("/metrics", "text/plain")
 	problems, err := promlint.New(strings.NewReader(body)).Lint()
 	if err != nil {
-		p.tap.t.Error(err)
+		p.t.Error(err)
 	}
 	for _, problem := range problems {
-		p.tap.t.Errorf("%s: %s", problem.Metric, problem.Text)
+		p.t.Errorf("%s: %s", problem.Metric, problem.Text)
 	}
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {
@@ -152,7 +157,7 @@ func (p *page) lint() {
 	check := exec.Command(promtool, "check", "metrics")
 	check.Stdin = strings.NewReader(body)
 	if out, err := check.CombinedOutput(); err != nil || len(bytes.TrimSpace(out)) > 0 {
-		p.tap.t.Errorf("promtool check metrics: %v\n%s", err, out)
+		p.t.Errorf("promtool check metrics: %v\n%s", err, out)
 	}
 }
 
@@ -188,15 +193,15 @@ func toldAs(records []Record, known func(method string) bool) map[string]int {
 }
 
 // refuses starts a second grpc-tap for the same address, which can't be had.
-func (p *page) refuses() {
-	p.tap.t.Helper()
+func (p *page) refuses(listen string) {
+	p.t.Helper()
 	address := strings.TrimPrefix(p.base, "http://")
 	began := time.Now()
-	out, err := tap(p.tap.t, "proxy", "--listen", p.tap.Listen+"2", "--upstream", p.tap.Listen, "--metrics-listen", address)
+	out, err := tap(p.t, "proxy", "--listen", listen+"2", "--upstream", listen, "--metrics-listen", address)
 	if err == nil || !strings.Contains(out, "--metrics-listen "+address) || !strings.Contains(out, "address already in use; give another address") || time.Since(began) > eventuallyTime {
-		p.tap.t.Errorf("on an address that is in use: %v, %s", err, out)
+		p.t.Errorf("on an address that is in use: %v, %s", err, out)
 	}
-	if !absent(p.tap.Listen + "2") {
-		p.tap.t.Error("it had begun to serve")
+	if !absent(listen + "2") {
+		p.t.Error("it had begun to serve")
 	}
 }

@@ -1,9 +1,10 @@
 #!/bin/sh
 # A real cluster of one node: etcd, an API server, a kubelet, containerd and a CSI
 # driver, with grpc-tap on the sockets of the latter two: a part of `make e2e`. Its
-# pods are put on the node by hand, but for those of grpc-tap's own DaemonSet. Ten
-# minutes and 3 GB of memory the first time, five later; what it builds stays in
-# .cache. Its arguments are go test's.
+# pods are put on the node by hand, but for those of deploy: grpc-tap's own DaemonSet,
+# and the OpenTelemetry Collector that its spans pass. A quarter of an hour and 3 GB of
+# memory the first time, six minutes later; what it builds stays in .cache. Its arguments
+# are go test's.
 #
 #   CHURN=10m test/lab/cluster.sh -run Churn   pods created and deleted for so long
 set -eu
@@ -45,6 +46,8 @@ install() { # the registry of containerd's images; the rest is what every test n
 sh test/deps.sh
 install
 build
+OTELCOL=$(sh test/lab/collector.sh)
+export OTELCOL
 
 # What the tests start they end by pid, also when they are killed: see
 # test/lab/janitor.go. On the containerd of critest.sh where it has built one, else

@@ -15,11 +15,13 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -182,6 +184,11 @@ func (l *Lab) dial(ctx context.Context, network, address string) (conn net.Conn,
 		return err
 	})
 	return conn, err
+}
+
+// Client is an HTTP client whose connections are made inside the lab.
+func (l *Lab) Client() *http.Client {
+	return &http.Client{Timeout: time.Minute, Transport: &http.Transport{DialContext: l.dial}}
 }
 
 // Listen opens a TCP port on the lab's own loopback, for what runs in the lab.

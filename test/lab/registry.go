@@ -28,8 +28,7 @@ func (l *Lab) Registry() *Registry {
 	config := l.Write("registry.yml", fmt.Sprintf(
 		"version: 0.1\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q}\n", l.Path("registry"), r.Address))
 	p := l.Start("registry", nil, need(l.t, "docker-registry"), "serve", config)
-	// The connections of this client are made inside the namespace.
-	r.client = &http.Client{Transport: &http.Transport{DialContext: l.dial}, Timeout: time.Minute}
+	r.client = l.Client()
 	p.Until("it answers", 10*time.Second, func() bool {
 		res, err := r.client.Get("http://" + r.Address + "/v2/")
 		if err == nil {
