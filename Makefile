@@ -2,8 +2,9 @@
 # make demo       a fake node behind grpc-tap, one scene
 # make test       everything that CI runs (as root: against a real containerd too)
 # make e2e        the long ones: critest against containerd 2.x and a real kubelet with
-#                 static pods, both directly and through grpc-tap; and a cluster of one
-#                 node, whose pods have CSI volumes, with an OpenTelemetry Collector
+#                 static pods, both directly and through grpc-tap; a cluster of one
+#                 node, whose pods have CSI volumes, with an OpenTelemetry Collector; and
+#                 many nodes' spans through several
 # make image      the container image for amd64 and arm64, from scratch, and its SBOMs: an
 #                 OCI layout in bin/image
 # make bench      what it costs, beside direct, a plain relay, a grpc-go proxy and socat:
@@ -68,6 +69,7 @@ e2e: deps
 	sh test/lab/critest.sh
 	sh test/lab/kubelet.sh
 	sh test/lab/cluster.sh
+	sh test/lab/tier.sh
 
 bench: bin/grpc-tap
 	go run ./bench
