@@ -63,7 +63,7 @@ func (c *cluster) collector() *realCollector {
 	})
 	k.validate()
 	c.r.Write("collector/kustomization.yaml", strings.NewReplacer(
-		"BASE", c.relative(k.overlay, collectorManifests), "SPANS", c.spans.ServeIn(c.r.Lab, lab.NodeAddress)).Replace(collectorInLab))
+		"BASE", c.relative(k.overlay, collectorManifests), "SPANS", c.spans.ServeIn(c.r.Lab, lab.NodeAddress+":0")).Replace(collectorInLab))
 	c.api.Kubectl("apply", "-k", k.overlay)
 	k.rolled()
 	return k
@@ -91,7 +91,9 @@ func (k *realCollector) validate() {
 	}
 	k.c.api.Kubectl("create", "namespace", "observability")
 	k.c.api.Kubectl("label", "namespace", "observability", "pod-security.kubernetes.io/warn=restricted")
-	k.c.api.Kubectl("apply", "--dry-run=server", "--validate=strict", "--warnings-as-errors", "-k", collectorManifests)
+	for _, dir := range []string{collectorManifests, collectorManifests + "/../tier"} {
+		k.c.api.Kubectl("apply", "--dry-run=server", "--validate=strict", "--warnings-as-errors", "-k", dir)
+	}
 }
 
 // kubectl is kubectl in the collector's namespace.

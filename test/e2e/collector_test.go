@@ -46,9 +46,9 @@ func NewCollector(t testing.TB) *Collector {
 }
 
 // ServeIn makes the collector listen in a lab too, which has a loopback of its
-// own, on a free port of an address that is one of its.
-func (c *Collector) ServeIn(l *lab.Lab, host string) (address string) {
-	listener := l.Listen(host + ":0")
+// own, at HOST:PORT, of which HOST is one of its.
+func (c *Collector) ServeIn(l *lab.Lab, at string) (address string) {
+	listener := l.Listen(at)
 	go c.server.Serve(listener)
 	return listener.Addr().String()
 }

@@ -123,7 +123,7 @@ func checkContainerd(t *testing.T, f forest) {
 func tracedLife(t *testing.T, containerd string, kubelet sdk.Sampler) forest {
 	t.Helper()
 	collector, l := NewCollector(t), lab.New(t)
-	r := l.Containerd(lab.Options{Binary: containerd, Env: lab.TracingTo(collector.ServeIn(l, "127.0.0.1"))})
+	r := l.Containerd(lab.Options{Binary: containerd, Env: lab.TracingTo(collector.ServeIn(l, "127.0.0.1:0"))})
 	t.Logf("containerd %s", r.Version)
 	tap := Proxy(t, r.Socket, "--otlp-endpoint", collector.Address, "--otlp-insecure")
 	c := tracedClient(t, tap.Listen, collector, kubelet)

@@ -23,7 +23,7 @@ func newTracedKubelet(t *testing.T, samplingRatePerMillion string) *tracedKubele
 		t.Skip("socat tells nothing")
 	}
 	c, in := NewCollector(t), lab.New(t)
-	address := c.ServeIn(in, "127.0.0.1")
+	address := c.ServeIn(in, "127.0.0.1:0")
 	r := in.Containerd(lab.Options{Env: lab.TracingTo(address)})
 	tap := Proxy(t, r.Socket, "--otlp-endpoint", c.Address, "--otlp-insecure")
 	k := r.Kubelet(tap.Listen, "tracing: {endpoint: '"+address+"', samplingRatePerMillion: "+samplingRatePerMillion+"}")

@@ -97,7 +97,7 @@ func TestPrometheus(t *testing.T) {
 	go server.Serve(beside)
 	t.Cleanup(func() { server.Close() })
 	spans := NewCollector(t)
-	spans.ServeIn(a.lab, "127.0.0.1")
+	spans.ServeIn(a.lab, "127.0.0.1:4317")
 	ours := target{"127.0.0.1:9464", "grpc-tap", "metrics", "Running", "node-1", "grpc-tap-x"}
 	elsePort, evicted, stranger := ours, ours, ours
 	elsePort.port, evicted.phase, stranger.app = "other", "Failed", "another"
@@ -106,6 +106,8 @@ func TestPrometheus(t *testing.T) {
 		ours, elsePort, evicted, stranger,
 		target{"127.0.0.1:9465", "opentelemetry-collector", "own-metrics", "Running", "node-1", "collector-x"},
 		target{"127.0.0.1:9465", "opentelemetry-collector", "pod-starts", "Running", "node-1", "collector-x"},
+		target{"127.0.0.1:9465", "opentelemetry-collector-backends", "own-metrics", "Running", "node-1", "backend-x"},
+		target{"127.0.0.1:9465", "opentelemetry-collector-backends", "pod-starts", "Running", "node-1", "backend-x"},
 	))
 
 	d := newDay(t, n, a)
@@ -114,9 +116,9 @@ func TestPrometheus(t *testing.T) {
 	a.stands(d.good)
 	p.Process.Until("each job has its pod", eventuallyTime, func() bool {
 		return len(p.Ask(`up{job="grpc-tap", node="node-1", instance="node-1"} == 1`)) == 1 &&
-			len(p.Ask(`up{job=~"opentelemetry-collector|grpc-tap-pod-starts", instance="collector-x"} == 1`)) == 2
+			len(p.Ask(`up{job=~"opentelemetry-collector|grpc-tap-pod-starts", instance=~"(collector|backend)-x"} == 1`)) == 4
 	})
-	if got := p.Ask(`up{job!="kube-state-metrics"}`); len(got) != 3 {
+	if got := p.Ask(`up{job!="kube-state-metrics"}`); len(got) != 5 {
 		t.Errorf("and others: %v", got)
 	}
 
