@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 )
 
 // Variables of the OTLP exporter that we read too; the traces' own is looked
@@ -41,6 +42,10 @@ const (
 	retryFrom     = 500 * time.Millisecond
 	retryAtMost   = 2 * time.Second
 	redialAtMost  = 5 * time.Second
+	// A node that vanished says nothing. It is asked with the first request after this
+	// long without a word from it: no more often than its answers allow.
+	silentFor   = 20 * time.Second
+	answerAfter = 10 * time.Second
 )
 
 // Configured says whether spans are asked for at all: by the flag, or by a
@@ -84,6 +89,7 @@ func otlpOptions(o Options, getenv func(string) string) ([]otlptracegrpc.Option,
 			Enabled: !o.once, InitialInterval: retryFrom, MaxInterval: retryAtMost, MaxElapsedTime: retryFor,
 		}),
 		otlptracegrpc.WithDialOption(
+			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: silentFor, Timeout: answerAfter}),
 			grpc.WithConnectParams(grpc.ConnectParams{Backoff: redial, MinConnectTimeout: exportTimeout}),
 			grpc.WithChainUnaryInterceptor(takeAnswer)),
 	}
