@@ -127,6 +127,7 @@ func (r *relayFlags) stand(ctx context.Context) error {
 	if r.ofAgent == "" {
 		return takeover.Run(ctx, r.take, nil)
 	}
+	kept, keptErr := host.KeepSelf()
 	if os.Getenv("INVOCATION_ID") == "" { // else it is in a unit of systemd's
 		if err := takeover.LeaveCgroup(); err != nil {
 			r.take.Log.Warn("the relay may be ended with the agent's container", "cause", err)
@@ -139,8 +140,11 @@ func (r *relayFlags) stand(ctx context.Context) error {
 		}
 	}
 	// Whoever starts us again puts it there again.
-	if err := host.RemoveSelf("relay"); err != nil {
-		r.take.Log.Warn("our executable is left on the node", "cause", err)
+	if keptErr == nil {
+		keptErr = kept.Leave()
+	}
+	if keptErr != nil {
+		r.take.Log.Warn("our executable is left on the node", "cause", keptErr)
 	}
 	return err
 }

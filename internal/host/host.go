@@ -15,8 +15,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -140,74 +138,20 @@ func (m *Machine) copyTo(path string, from io.Reader) error {
 	return err
 }
 
-func flock(f *os.File, how int) error { return unix.Flock(int(f.Fd()), how) }
-
-// Tidy removes executables of ours that nobody runs, but for the one to keep, and
+// Tidy removes executables of ours that no relay keeps, but for the one to keep, and
 // those that were never written to their end.
 func (m *Machine) Tidy(keep string) error {
-	dir := filepath.Dir(keep)
-	all, err := filepath.Glob(filepath.Join(m.in(dir), "grpc-tap-*"))
-	if err != nil {
-		return err
-	}
 	var errs []error
-	for _, path := range all {
-		name := filepath.Base(path)
-		if name == filepath.Base(keep) || len(running(filepath.Join(dir, name))) > 0 {
-			continue
-		}
-		errs = append(errs, os.Remove(path))
-	}
-	partial, err := filepath.Glob(filepath.Join(m.in(dir), ".grpc-tap-*"))
-	for _, path := range partial {
-		errs = append(errs, removeUnheld(path))
-	}
-	return errors.Join(append(errs, err)...)
-}
-
-func removeUnheld(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil {
-		return nil
-	}
-	return os.Remove(path)
-}
-
-// running are the procfs directories of the processes with this executable, as the
-// machine calls it.
-func running(path string) (dirs []string) {
-	exes, _ := filepath.Glob("/proc/[0-9]*/exe")
-	for _, exe := range exes {
-		if at, err := os.Readlink(exe); err == nil && strings.TrimSuffix(at, " (deleted)") == path {
-			dirs = append(dirs, filepath.Dir(exe))
+	for _, name := range []string{"grpc-tap-*", ".grpc-tap-*"} {
+		all, err := filepath.Glob(m.in(filepath.Join(filepath.Dir(keep), name)))
+		errs = append(errs, err)
+		for _, path := range all {
+			if filepath.Base(path) != filepath.Base(keep) {
+				errs = append(errs, removeUnkept(path))
+			}
 		}
 	}
-	return dirs
-}
-
-// RemoveSelf removes our own executable from the machine, unless another process of
-// ours was started from it as we were: it is what Install put there.
-func RemoveSelf(command string) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	for _, dir := range running(self) {
-		line, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
-		args := strings.Split(string(line), "\x00")
-		if filepath.Base(dir) != strconv.Itoa(os.Getpid()) && len(args) > 1 && args[1] == command {
-			return nil
-		}
-	}
-	if err := os.Remove(self); err != nil {
-		return err
-	}
-	_ = os.Remove(filepath.Dir(self)) // where it is empty
-	return nil
+	return errors.Join(errs...)
 }
 
 // Start starts a process on the machine: as a transient unit of systemd's where there

@@ -34,12 +34,17 @@ func TestInstall(t *testing.T) {
 	if err != nil || serr != nil || again != path || !os.SameFile(first, second) {
 		t.Errorf("again: %s, %v, %v", again, err, serr)
 	}
-	old, foreign := filepath.Join(m.Dir, "grpc-tap-0123456789ab"), filepath.Join(m.Dir, "notes")
-	for _, name := range []string{old, foreign} {
+	old, runs, foreign := filepath.Join(m.Dir, "grpc-tap-0123456789ab"), filepath.Join(m.Dir, "grpc-tap-ba9876543210"), filepath.Join(m.Dir, "notes")
+	for _, name := range []string{old, runs, foreign} {
 		if err := os.WriteFile(name, nil, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
+	kept, err := keep(runs, runs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kept.Leave()
 	killed, written := filepath.Join(m.Dir, ".grpc-tap-1"), filepath.Join(m.Dir, ".grpc-tap-2")
 	for _, name := range []string{killed, written} {
 		f, err := os.Create(name)
@@ -57,7 +62,9 @@ func TestInstall(t *testing.T) {
 		t.Error(err)
 	}
 	left, _ := filepath.Glob(m.Dir + "/*")
-	if want := []string{written, path, foreign}; !slices.Equal(left, want) {
+	want := []string{written, path, runs, foreign}
+	slices.Sort(want)
+	if !slices.Equal(left, want) {
 		t.Errorf("left: %q, want %q", left, want)
 	}
 }

@@ -224,17 +224,24 @@ func TestAgentSettings(t *testing.T) {
 }
 
 // TestAgentDisabled: the kill switch has every path given back, and none is taken while
-// it is there.
+// it is there. Relays that end all at once leave no executable either.
 func TestAgentDisabled(t *testing.T) {
 	n := newFakeNode(t)
 	a := onAgent(t, n)
+	paths := []string{n.cri}
+	for i := range 8 {
+		paths = append(paths, a.driver(fmt.Sprintf("d%d.csi.test", i)))
+	}
 	a.starts()
-	a.stands(n.cri)
+	for _, path := range paths {
+		a.stands(path)
+	}
 	disable := a.path("state/disable")
 	if err := os.WriteFile(disable, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	a.gone(n.cri)
+	a.gone(paths...)
+	eventually(t, "no executable is left", func() bool { left, _ := filepath.Glob(a.path("host/*")); return len(left) == 0 })
 	a.Until("it says so", eventuallyTime, func() bool { return strings.Contains(a.Said(), "nothing is tapped: ") })
 	if err := errors.Join(version(n.cri), os.Remove(disable)); err != nil {
 		t.Fatal(err)
