@@ -10,16 +10,14 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/net/netutil"
 )
 
 // What a client of the page may take of us. A scrape takes milliseconds.
 const (
 	maxConns     = 64
-	maxScrapes   = 4 // at a time
-	requestTime  = 5 * time.Second
+	maxScrapes   = 4               // at a time
+	requestTime  = 5 * time.Second // also until the next one on the same connection
 	responseTime = 30 * time.Second
-	idleTime     = 2 * time.Minute // more than between two scrapes, most often
 	maxHeader    = 16 << 10
 )
 
@@ -53,13 +51,14 @@ func (m *Metrics) Serve(lis net.Listener, ready func() error, log *slog.Logger) 
 	}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, ready()) })
+	var all crowd
 	s := &Server{ended: make(chan struct{}), http: http.Server{
 		Handler: mux, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), MaxHeaderBytes: maxHeader,
-		ReadTimeout: requestTime, WriteTimeout: responseTime, IdleTimeout: idleTime,
+		ReadTimeout: requestTime, WriteTimeout: responseTime, ConnState: all.changed,
 	}}
 	go func() {
 		defer close(s.ended)
-		if err := s.http.Serve(netutil.LimitListener(lis, maxConns)); err != http.ErrServerClosed {
+		if err := s.http.Serve(lis); err != http.ErrServerClosed {
 			log.Warn("metrics are not served any more", "cause", err)
 		}
 	}()
