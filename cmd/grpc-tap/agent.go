@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -92,7 +93,7 @@ func (a *agent) flags() *pflag.FlagSet {
 	f.StringSliceVar(&a.deny, "deny", nil, "do not tap CSI drivers whose name or directory matches one of these `GLOBS`")
 	f.BoolVar(&a.live, "live-attach", false, "have clients that are connected already dial anew, at a moment when that can't hurt; else the kubelet is seen from its next start on")
 	f.BoolVar(&a.bare, "unguarded", false, "do without the processes that give the paths back if a relay is killed")
-	f.DurationVar(&a.orphan, "orphan-timeout", 10*time.Minute, "relays give their paths back if no agent reads for this long")
+	f.DurationVar(&a.orphan, "orphan-timeout", 10*time.Minute, "relays give their paths back if no agent reads for this long (0: never, so that they outlast the uninstall)")
 	f.DurationVar(&a.drain, "drain", 0, "cut off connections that remain this long after a path was given back (0: let them end by themselves)")
 	f.StringVar(&a.node.KubeletDir, "kubelet-dir", "", "the kubelet's `DIR` (default /var/lib/kubelet)")
 	f.StringVar(&a.state, "state-dir", takeover.StateDir, "`DIR` of the kill switch, the relays' sockets, and what pods' traces need across a restart")
@@ -114,6 +115,11 @@ const auto, none = "auto", "none"
 func (a *agent) check() error {
 	if a.runtime != auto && a.runtime != none && !path.IsAbs(a.runtime) {
 		return fmt.Errorf("runtime %s: give auto, none, or the path of a socket", a.runtime)
+	}
+	for _, dir := range []struct{ flag, path string }{{"state-dir", a.state}, {"host-dir", a.machine.Dir}, {"kubelet-dir", cmp.Or(a.node.KubeletDir, "/")}} {
+		if !path.IsAbs(dir.path) {
+			return fmt.Errorf("%s %s: give a path that begins with /", dir.flag, dir.path)
+		}
 	}
 	for _, globs := range [][]string{a.allow, a.deny} {
 		for _, g := range globs {

@@ -4,8 +4,10 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"unicode"
@@ -35,19 +37,9 @@ func Key(flag string) string {
 // is its name, for errors: each names the line, the setting, and what to do. All of
 // it is checked.
 func Apply(flags *pflag.FlagSet, file string, content []byte) error {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(content, &doc); err != nil {
-		return fmt.Errorf("%s: it is no YAML: %w", file, err)
-	}
-	if len(doc.Content) == 0 {
-		return nil
-	}
-	top := doc.Content[0]
-	if top.Kind == yaml.ScalarNode && top.Tag == "!!null" { // nothing but comments
-		return nil
-	}
-	if top.Kind != yaml.MappingNode {
-		return fmt.Errorf("%s:%d: settings are lines of KEY: VALUE", file, top.Line)
+	top, err := lines(file, content)
+	if top == nil {
+		return err
 	}
 	byKey := map[string]*pflag.Flag{}
 	flags.VisitAll(func(f *pflag.Flag) { byKey[Key(f.Name)] = f })
@@ -70,6 +62,33 @@ func Apply(flags *pflag.FlagSet, file string, content []byte) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// lines are the settings of a file; nil: there are none.
+func lines(file string, content []byte) (*yaml.Node, error) {
+	var doc, more yaml.Node
+	d := yaml.NewDecoder(bytes.NewReader(content))
+	err := d.Decode(&doc)
+	if err == io.EOF {
+		return nil, nil
+	}
+	if err == nil {
+		err = d.Decode(&more)
+	}
+	if err == nil {
+		return nil, fmt.Errorf("%s:%d: settings are one document; remove this line, if what follows belongs to it", file, more.Line)
+	}
+	if err != io.EOF {
+		return nil, fmt.Errorf("%s: it is no YAML: %w", file, err)
+	}
+	top := doc.Content[0]
+	if top.Kind == yaml.ScalarNode && top.Tag == "!!null" { // nothing but comments
+		return nil, nil
+	}
+	if top.Kind != yaml.MappingNode {
+		return nil, fmt.Errorf("%s:%d: settings are lines of KEY: VALUE", file, top.Line)
+	}
+	return top, nil
 }
 
 func set(flags *pflag.FlagSet, f *pflag.Flag, value *yaml.Node) error {

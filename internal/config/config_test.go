@@ -46,6 +46,7 @@ func TestApply(t *testing.T) {
 
 // TestMistakes: each is told with its line, all at once, and what was meant.
 func TestMistakes(t *testing.T) {
+	const second = "settings are one document; remove this line, if what follows belongs to it"
 	for content, want := range map[string][]string{
 		"orphan-timeout: 1m":               {"c.yaml:1: there is no setting \"orphan-timeout\"; you mean orphanTimeout"},
 		"a: 1\nliveAttach: perhaps\n":      {"c.yaml:1: there is no setting \"a\"; there are allow, dir, liveAttach, orphanTimeout, payloadBytes", "c.yaml:2: liveAttach: ", "perhaps"},
@@ -56,6 +57,9 @@ func TestMistakes(t *testing.T) {
 		"orphanTimeout: 10":                {"c.yaml:1: orphanTimeout: "},
 		"- a":                              {"c.yaml:1: settings are lines of KEY: VALUE"},
 		"dir: 'a":                          {"c.yaml: it is no YAML: "},
+		"dir: /a\n---\nallow: [b]":         {"c.yaml:2: " + second},
+		"---\ndir: /a\n---\n":              {"c.yaml:3: " + second},
+		"dir: /a\n--- [\n":                 {"c.yaml: it is no YAML: "},
 		"payloadBytes: 1\npayloadBytes: x": {"c.yaml:2: payloadBytes is set in line 1 already"},
 	} {
 		var s settings

@@ -128,3 +128,37 @@ func TestStartAlone(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestLogs: what is started from another version's executable writes its log where the
+// one before it did, and neither writes over the other.
+func TestLogs(t *testing.T) {
+	m := machine(t)
+	newer := filepath.Join(t.TempDir(), "sh2")
+	if err := os.Symlink("/bin/sh", newer); err != nil {
+		t.Fatal(err)
+	}
+	old, err := m.log("sh-t", "/bin/sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	_, _ = old.WriteString("old\n")
+	file := filepath.Join(m.LogDir, "t.log")
+	said := filepath.Join(m.LogDir, "said")
+	if err := m.startAlone("sh2-t", []string{newer, "-c", "echo new >&2; >" + said}); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Stat(said); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("it did not run")
+		}
+	}
+	_, _ = old.WriteString("old ends\n")
+	all, _ := filepath.Glob(m.LogDir + "/*.log")
+	if b, err := os.ReadFile(file); err != nil || string(b) != "new\nold ends\n" || !slices.Equal(all, []string{file}) {
+		t.Errorf("%q, %q, %v", all, b, err)
+	}
+}
