@@ -26,10 +26,9 @@ func TestAgentCollectorAbsent(t *testing.T) {
 	}
 	n := newFakeNode(t)
 	n.AddPods(110)
-	// A full queue is what an hour makes of it.
-	t.Setenv("OTEL_BSP_MAX_QUEUE_SIZE", "256")
 	a := onAgent(t, n, "otlpEndpoint: 127.0.0.1:1", "otlpInsecure: true", "metricsListen: 127.0.0.1:0", "samplingRatePerMillion: 500000")
-	a.argv = append(a.argv, "-o", "none") // an hour's records are a gigabyte
+	a.env = []string{"OTEL_BSP_MAX_QUEUE_SIZE=64"} // a full queue is what an hour makes of it
+	a.argv = append(a.argv, "-o", "none")          // an hour's records are a gigabyte
 	a.starts()
 	a.stands(n.cri)
 	p := pageOf(a.Tap)
@@ -82,6 +81,9 @@ func TestAgentCollectorAbsent(t *testing.T) {
 		t.Logf("%d pods, %.0f calls, %.0f of them not sampled, %.0f spans dropped", pods, calls, declined, dropped)
 		return true
 	})
+	if p.value("grpc_tap_spans_dropped_total", "reason", "queue_full") == 0 {
+		t.Error("the queue was never full")
+	}
 }
 
 var resident = regexp.MustCompile(`(?m)^VmRSS:\s+(\d+) kB$`)

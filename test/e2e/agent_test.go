@@ -27,6 +27,7 @@ type agent struct {
 	dir    string // everything of it: state, host, kubelet
 	config string
 	argv   []string
+	env    []string
 	node   *fakeNode
 }
 
@@ -73,7 +74,7 @@ func (a *agent) settings(lines ...string) {
 // starts starts it, again and again.
 func (a *agent) starts() {
 	a.t.Helper()
-	a.Process = a.lab.Start("agent", nil, a.argv...)
+	a.Process = a.lab.Start("agent", a.env, a.argv...)
 	a.stopped = false
 }
 
