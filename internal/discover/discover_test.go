@@ -315,3 +315,16 @@ func TestKubeletDir(t *testing.T) {
 		t.Errorf("places %v", c.Places())
 	}
 }
+
+// TestLoop: a link that leads to itself is named.
+func TestLoop(t *testing.T) {
+	c := Config{KubeletDir: tempDir(t)}
+	loop := filepath.Join(c.KubeletDir, "plugins/loop/csi.sock")
+	mkdir(t, filepath.Dir(loop))
+	if err := os.Symlink(loop, loop); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Found(t.Context()); err == nil || !strings.Contains(err.Error(), loop) {
+		t.Errorf("%v", err)
+	}
+}

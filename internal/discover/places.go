@@ -191,6 +191,9 @@ func (l *looker) walk(kind Kind, dir string, levels int) {
 func (l *looker) link(kind Kind, path string) {
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
+		if !errors.As(err, new(*fs.PathError)) { // a loop's does not say where
+			err = fmt.Errorf("%s: %w", path, err)
+		}
 		l.failed(err)
 		return
 	}
