@@ -79,6 +79,7 @@ type agent struct {
 	runtime string
 	live    bool
 	again   time.Duration // how long after those that could not be moved are asked again
+	most    int           // drivers' sockets that are tapped
 	bare    bool          // relays without guards
 	orphan  time.Duration
 	drain   time.Duration
@@ -100,7 +101,8 @@ func (a *agent) flags() *pflag.FlagSet {
 	f.StringVar(&a.machine.Dir, "host-dir", "/var/lib/grpc-tap", "`DIR` on the node where relays are started from; not on a file system mounted noexec")
 	f.IntVar(&a.machine.PID, "host-pid", 1, "a process of the node's")
 	f.DurationVar(&a.again, "live-again", 10*time.Minute, "with --live-attach: ask those again after this long for whom there was no moment")
-	for _, name := range []string{"host-pid", "live-again"} {
+	f.IntVar(&a.most, "max-drivers", maxDrivers, "tap no more drivers' sockets than so many")
+	for _, name := range []string{"host-pid", "live-again", "max-drivers"} {
 		_ = f.MarkHidden(name) // for tests; it fails for no flag of ours
 	}
 	a.show.add(f)
@@ -108,6 +110,11 @@ func (a *agent) flags() *pflag.FlagSet {
 	a.show.format = "none"
 	return f
 }
+
+// maxDrivers is more than a node has. What a pod may write in its plugin's directory
+// would else decide how many relays there are, and guards, which the OOM killer passes
+// over.
+const maxDrivers = 64
 
 // auto: sockets in well-known places. none: none.
 const auto, none = "auto", "none"

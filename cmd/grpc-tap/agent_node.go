@@ -31,6 +31,7 @@ type agentNode struct {
 	socket map[string]*watched
 	said   map[string]bool
 	asked  map[string]time.Time // sockets that are not to be tapped, and when they said who they are
+	looked bool                 // once
 	visits sync.WaitGroup
 	// rescued are paths that were found dead, and when a relay was started to give them back.
 	rescued map[string]time.Time
@@ -90,8 +91,15 @@ func (n *agentNode) look(ctx context.Context) {
 	if err != nil && ctx.Err() == nil {
 		n.sayOnce("some places can't be looked at: %v", err)
 	}
+	var left []string
 	for _, s := range n.wanted(found) {
 		w := n.socket[s.Path]
+		if w == nil && s.Kind == discover.CSI && n.full() {
+			if n.asked[s.Path].IsZero() { // else it is not to be tapped anyway
+				left = append(left, s.Path)
+			}
+			continue
+		}
 		if w == nil {
 			if w = n.meet(ctx, s); w == nil {
 				continue
@@ -100,6 +108,44 @@ func (n *agentNode) look(ctx context.Context) {
 		}
 		n.keep(ctx, w)
 	}
+	n.looked = true
+	if len(left) > 0 {
+		n.sayOnce("%d drivers' sockets are tapped, and no more: not %q%s; deny (or allow) by name what need not be", n.most, left[:min(len(left), saidLeft)], andMore(len(left)-saidLeft))
+	}
+}
+
+// standingFirst: what the agent before us tapped stays tapped.
+func standingFirst(found []discover.Socket) []discover.Socket {
+	var standing, others []discover.Socket
+	for _, s := range found {
+		if stands(s.Path) {
+			standing = append(standing, s)
+		} else {
+			others = append(others, s)
+		}
+	}
+	return append(standing, others...)
+}
+
+// saidLeft is how many of the sockets are named that are too many.
+const saidLeft = 8
+
+func andMore(n int) string {
+	if n <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(" and %d more", n)
+}
+
+// full: no more drivers' sockets are tapped. The runtime's always are.
+func (n *agentNode) full() bool {
+	drivers := 0
+	for _, w := range n.socket {
+		if w.Kind == discover.CSI {
+			drivers++
+		}
+	}
+	return drivers >= n.most
 }
 
 // wanted are the sockets among those found that may be to be tapped, and the runtime's
@@ -110,6 +156,9 @@ func (n *agentNode) wanted(found []discover.Socket) []discover.Socket {
 	})
 	if n.runtime != auto && n.runtime != none {
 		found = append(found, discover.Socket{Path: n.runtime, Kind: discover.CRI})
+	}
+	if !n.looked {
+		found = standingFirst(found)
 	}
 	return found
 }

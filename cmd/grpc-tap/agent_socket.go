@@ -191,4 +191,3 @@ func (n *agentNode) move(ctx context.Context, w *watched) {
 		within(n.again, ctx.Done())
 	}
 }
-
