@@ -13,6 +13,7 @@ import (
 	"github.com/grpc-tap/grpc-tap/internal/ask"
 	"github.com/grpc-tap/grpc-tap/internal/discover"
 	"github.com/grpc-tap/grpc-tap/internal/takeover"
+	"github.com/grpc-tap/grpc-tap/internal/tap"
 )
 
 // lookAgain is how often an agent looks for sockets that came.
@@ -33,6 +34,7 @@ type agentNode struct {
 	asked  map[string]time.Time // sockets that are not to be tapped, and when they said who they are
 	looked bool                 // once
 	visits sync.WaitGroup
+	past   tap.Stats // of sockets that are gone
 	// rescued are paths that were found dead, and when a relay was started to give them back.
 	rescued map[string]time.Time
 }
@@ -70,7 +72,7 @@ func (n *agentNode) run(ctx context.Context) (err error) {
 	n.visits.Wait()
 	asked()
 	err = n.out.close(true)
-	var all []life
+	all := []life{&visit{past: n.past}}
 	for _, w := range n.socket {
 		if w.visit != nil {
 			all = append(all, w.visit)
@@ -107,6 +109,11 @@ func (n *agentNode) look(ctx context.Context) {
 			n.socket[s.Path] = w
 		}
 		n.keep(ctx, w)
+	}
+	for _, w := range n.socket {
+		if n.isGone(ctx, w) {
+			n.drop(w)
+		}
 	}
 	n.looked = true
 	if len(left) > 0 {

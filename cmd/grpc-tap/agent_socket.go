@@ -32,6 +32,8 @@ type watched struct {
 	started time.Time             // a relay, last
 	refused atomic.Pointer[error] // why none could be, last; nil: one was
 	moving  atomic.Bool           // its older clients are asked to dial anew
+	served  time.Time             // somebody was there, last
+	leave   func()                // ends the visit; nil: there is none yet
 }
 
 // meet decides whether a socket that is new is to be tapped; nil: it is not, or can't
@@ -66,7 +68,7 @@ func (n *agentNode) meet(ctx context.Context, s discover.Socket) *watched {
 	if unseen := (&attach{live: n.live}).unseen(asked); unseen != "" {
 		n.sayOnce("%s: %s", s.Path, unseen)
 	}
-	return &watched{Socket: asked}
+	return &watched{Socket: asked, served: time.Now()}
 }
 
 // rescue has a path given back whose relay and guard were killed at once: a relay that
@@ -105,6 +107,30 @@ func (n *agentNode) keep(ctx context.Context, w *watched) {
 	if w.visit == nil {
 		w.visit = n.visit(ctx, w)
 	}
+}
+
+// isGone: nobody has served a socket for as long as its relay would wait for a tap.
+func (n *agentNode) isGone(ctx context.Context, w *watched) bool {
+	if st, err := takeover.Read(w.Path); err == nil && st.Taken || n.orphan == 0 {
+		w.served = time.Now()
+	}
+	if time.Since(w.served) < n.orphan {
+		return false
+	}
+	asked, err := n.node.Inspect(ctx, w.Path) // no relay may have come to stand on a server that is there
+	w.served = time.Now()
+	return ctx.Err() == nil && (err != nil || asked.Dead)
+}
+
+// drop leaves a socket that is gone to its relay, which nobody reads then, and which
+// ends in time.
+func (n *agentNode) drop(w *watched) {
+	delete(n.socket, w.Path)
+	if w.leave != nil {
+		w.leave()
+		n.past.Add(w.visit.stats())
+	}
+	fmt.Fprintf(n.stderr, "grpc-tap: %q has been gone for %v, and is not waited for any more\n", w.Path, n.orphan)
 }
 
 // isOurs: a process runs the executable that we would start.
@@ -160,7 +186,11 @@ func (n *agentNode) visit(ctx context.Context, w *watched) *visit {
 		}
 	}
 	n.out.metrics.add(v)
+	ctx, stop := context.WithCancel(ctx)
+	left := make(chan struct{})
+	w.leave = func() { stop(); <-left; n.out.metrics.drop(v) }
 	n.visits.Go(func() {
+		defer close(left)
 		err := v.run(ctx)
 		v.ended(err)
 		if err != nil {

@@ -28,8 +28,17 @@ type metrics struct {
 	out    *output
 	bypass bypass
 
+	sockets metric.Sockets
+
 	mu    sync.Mutex
 	lives []life
+	past  past
+}
+
+// past is what those counted that are asked no more: a counter never goes back.
+type past struct {
+	tap.Stats
+	takeovers map[metric.Takeover]uint64
 }
 
 func (s *showFlags) checkMetrics() error {
@@ -48,7 +57,7 @@ func (s *showFlags) count(out *output, stderr io.Writer) (m *metrics, err error)
 	if s.metrics == "" && !metric.Configured(os.Getenv) {
 		return nil, nil
 	}
-	m = &metrics{out: out}
+	m = &metrics{out: out, past: past{takeovers: map[metric.Takeover]uint64{}}}
 	if s.metrics != "" {
 		if m.listener, err = listen(s.metrics); err != nil {
 			return nil, err
@@ -82,10 +91,35 @@ func (m *metrics) add(one life) {
 	m.lives = append(m.lives, one)
 }
 
-func (m *metrics) paths() []life {
+// drop has a path asked no more, whose life is over.
+func (m *metrics) drop(one life) {
+	if m == nil {
+		return
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return slices.Clone(m.lives)
+	m.lives = slices.DeleteFunc(m.lives, func(l life) bool { return l == one })
+	m.past.Add(one.stats())
+	m.addTakeovers(m.past.takeovers, one)
+}
+
+// addTakeovers adds what happened to a path.
+func (m *metrics) addTakeovers(to map[metric.Takeover]uint64, one life) {
+	for t, n := range one.takeovers() {
+		t.Socket = m.sockets.Label(t.Socket)
+		to[t] += n
+	}
+}
+
+func (m *metrics) paths() []life {
+	lives, _ := m.all()
+	return lives
+}
+
+func (m *metrics) all() ([]life, past) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.lives), past{m.past.Stats, maps.Clone(m.past.takeovers)}
 }
 
 // serve answers who asks, and sends, from now on.
@@ -138,15 +172,17 @@ func (m *metrics) ready() error {
 
 // health asks all that counts something.
 func (m *metrics) health() metric.Health {
-	var sum tap.Stats
 	var now tap.Now
-	h := metric.Health{Ready: map[string]bool{}, Takeovers: map[metric.Takeover]uint64{}, RecordsDropped: m.out.dropped()}
-	paths := m.paths()
+	paths, sum := m.all()
+	h := metric.Health{Ready: map[string]bool{}, Takeovers: sum.takeovers, RecordsDropped: m.out.dropped()}
 	for _, p := range paths {
 		sum.Add(p.stats())
 		now.Add(p.now())
-		h.Ready[p.where()] = p.ready() == nil
-		maps.Copy(h.Takeovers, p.takeovers())
+		m.addTakeovers(h.Takeovers, p)
+		at := m.sockets.Label(p.where())
+		if ready, seen := h.Ready[at]; ready || !seen { // of some that share a label all
+			h.Ready[at] = p.ready() == nil
+		}
 	}
 	h.Running, h.Oldest, h.MirrorDropped, h.DecodeErrors = now.Running, now.Oldest, sum.DroppedBytes, sum.GaveUp
 	h.Connections = map[string]int{"decoded": now.Decoded, "blind": now.Blind, "opaque": now.Opaque}

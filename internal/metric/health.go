@@ -3,6 +3,7 @@ package metric
 import (
 	"cmp"
 	"strconv"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -16,7 +17,7 @@ type Health struct {
 	Running        map[string]int       // calls that have not ended, by method; "" are those of methods that nobody knows
 	Oldest         map[string]time.Time // when the first of those began, by method; of streams and of methods that nobody knows nothing is said
 	Connections    map[string]int       // that are open, by state
-	Ready          map[string]bool      // paths, by socket: that one is served, or its relay read
+	Ready          map[string]bool      // paths, by one of Sockets: that one is served, or its relay read
 	MirrorDropped  uint64               // bytes
 	DecodeErrors   map[string]uint64
 	RecordsDropped map[string]uint64 // by sink
@@ -31,7 +32,7 @@ type Spans struct {
 	Dropped  map[string]uint64 // by reason
 }
 
-// Takeover is what happened to a path.
+// Takeover is what happened to a path. Socket is one of Sockets.
 type Takeover struct{ Socket, Result string }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -96,7 +97,7 @@ func (o own) Collect(to chan<- prometheus.Metric) {
 		if ready {
 			n = 1
 		}
-		gauge(o.ready, n, text(socket))
+		gauge(o.ready, n, socket)
 	}
 	counter(o.mirrorDropped, h.MirrorDropped)
 	for token, n := range h.DecodeErrors {
@@ -118,6 +119,21 @@ func (o own) Collect(to chan<- prometheus.Metric) {
 	for reason, n := range h.Spans.Dropped {
 		counter(o.spansDropped, n, reason)
 	}
+}
+
+// Sockets are the values of the label socket: few over a process' life, whatever comes
+// and goes. Its zero value has seen none.
+type Sockets struct {
+	mu   sync.Mutex
+	seen few
+}
+
+// Label is the label's value for a path.
+func (s *Sockets) Label(path string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen.most = maxSockets
+	return s.seen.of(text(path))
 }
 
 // text is a path as a label's value: of a path that is no text, which a label does not

@@ -1,6 +1,7 @@
 package metric
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -184,5 +185,21 @@ func TestConventions(t *testing.T) {
 	strict.MustRegister(m.calls, m.starts, own{newDescs(), func() Health { return m.health }})
 	if _, err := strict.Gather(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Sockets come and go for months: the label takes few of them.
+func TestSockets(t *testing.T) {
+	var s Sockets
+	labels := map[string]bool{}
+	for i := range 1000 {
+		path := fmt.Sprintf("/plugins/%d/csi.sock", i)
+		labels[s.Label(path)] = true
+		if again := s.Label("/plugins/0/csi.sock"); again != "/plugins/0/csi.sock" {
+			t.Fatalf("after %s the first is %q", path, again)
+		}
+	}
+	if len(labels) != maxSockets+1 || !labels[other] {
+		t.Errorf("%d labels", len(labels))
 	}
 }

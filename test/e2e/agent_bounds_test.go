@@ -2,10 +2,13 @@ package e2e
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/grpc-tap/grpc-tap/test/fakecri"
 )
 
 // relays are the pids of the relays that run on the agent's node, by the path of each.
@@ -59,4 +62,61 @@ func TestAgentTooMany(t *testing.T) {
 	says()
 	a.settings("maxDrivers: 2", "deny: [m.csi.test]")
 	a.stands(more[0])
+}
+
+// TestAgentGone: a socket that is gone for good, or left dead, keeps no relay. What was
+// counted stays so; and where it comes back, it is tapped again.
+func TestAgentGone(t *testing.T) {
+	n := newFakeNode(t)
+	a := onAgent(t, n, "metricsListen: 127.0.0.1:0")
+	dir := a.path("kubelet/plugins/gone.csi.test")
+	mkdir(t, dir)
+	serves := func(path string) *fakecri.Driver {
+		t.Helper()
+		d := fakecri.NewDriver(fakecri.WithName("gone.csi.test"))
+		if err := d.Start(path); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(d.Stop)
+		return d
+	}
+	absent, dead := filepath.Join(dir, "absent.sock"), filepath.Join(dir, "dead.sock")
+	first, second := serves(absent), serves(dead)
+	a.starts()
+	page := pageOf(a.Tap)
+	for _, path := range []string{n.cri, absent, dead} {
+		a.stands(path)
+	}
+	const takeovers = "grpc_tap_takeovers_total"
+	page.until(1, takeovers, "socket", absent, "result", "joined")
+
+	first.Stop()
+	second.Stop()
+	leaveDead(t, dead)
+	eventually(t, "the runtime's relay alone is left", func() bool {
+		all := a.relays()
+		return len(all) == 1 && len(all[n.cri]) == 1
+	})
+	for _, path := range []string{absent, dead} {
+		if said := fmt.Sprintf("%q has been gone for 3s", path); !strings.Contains(a.Said(), said) {
+			t.Errorf("it does not say %s", said)
+		}
+		page.until(1, takeovers, "socket", path, "result", "joined")
+	}
+	a.told(n.cri, func() error { return version(n.cri) })
+
+	serves(absent)
+	page.until(2, takeovers, "socket", absent, "result", "joined")
+	a.told(absent, func() error { return probe(absent) })
+}
+
+// leaveDead leaves a socket that nobody listens to, as one whose server was killed.
+func leaveDead(t testing.TB, path string) {
+	t.Helper()
+	lis, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lis.SetUnlinkOnClose(false)
+	lis.Close()
 }
