@@ -217,27 +217,45 @@ func copyFlag(to, from *pflag.Flag) error {
 // replaced as a whole, by a link.
 const reloadEvery = 2 * time.Second
 
-// run is the agent's life, with the settings of the time.
+// run is the agent's life, with the settings of the time. Settings that can't be opened
+// are no end of it, but the first.
 func (w *watcher) run(ctx context.Context, a *agent) error {
-	for {
-		var next *agent
+	for good := (*agent)(nil); ; {
 		round, stop := context.WithCancel(ctx)
-		changed := make(chan struct{})
-		go func() {
-			defer close(changed)
-			if next = w.await(round); next != nil {
-				fmt.Fprintf(w.stderr, "grpc-tap: %s has changed: going on with what it says now\n", w.file)
-				stop()
-			}
-		}()
-		err := newAgentNode(a, w.stdout, w.stderr).run(round)
+		n := newAgentNode(a, w.stdout, w.stderr)
+		err := n.open(round, stop)
+		switch {
+		case err == nil:
+			good = a
+			a, err = w.round(round, stop, n)
+		case good != nil:
+			fmt.Fprintf(w.stderr, "grpc-tap: what %s says now can't be had: %v; going on with what it said before\n", w.file, err)
+			a, good, err = good, nil, nil
+		}
 		stop()
-		<-changed
-		if next == nil {
+		if err != nil || a == nil {
 			return err
 		}
-		a = next
 	}
+}
+
+// round is the agent's life until its settings change; nil: it has ended.
+func (w *watcher) round(ctx context.Context, stop func(), n *agentNode) (next *agent, err error) {
+	changed := make(chan struct{})
+	go func() {
+		defer close(changed)
+		if next = w.await(ctx); next != nil {
+			fmt.Fprintf(w.stderr, "grpc-tap: %s has changed: going on with what it says now\n", w.file)
+			stop()
+		}
+	}()
+	err = n.run(ctx)
+	stop()
+	<-changed
+	if next != nil {
+		err = nil
+	}
+	return next, err
 }
 
 // await waits until the file holds other settings that are right; nil: ctx is done.

@@ -43,19 +43,21 @@ func newAgentNode(a *agent, stdout, stderr io.Writer) *agentNode {
 	return &agentNode{agent: a, stdout: stdout, stderr: stderr, socket: map[string]*watched{}}
 }
 
-// run keeps up with the node until ctx is done. It leaves the relays standing.
-func (n *agentNode) run(ctx context.Context) (err error) {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
+// open makes what settings may be wrong for. stop is called when nobody reads stdout
+// any more.
+func (n *agentNode) open(ctx context.Context, stop func()) (err error) {
 	if err := n.machine.Reachable(); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(n.state, 0o755); err != nil {
 		return fmt.Errorf("%w; give --state-dir", err)
 	}
-	if n.out, err = n.show.open(ctx, stop, n.stdout, n.stderr, nil); err != nil {
-		return err
-	}
+	n.out, err = n.show.open(ctx, stop, n.stdout, n.stderr, nil)
+	return err
+}
+
+// run keeps up with the node until ctx is done. It leaves the relays standing.
+func (n *agentNode) run(ctx context.Context) error {
 	n.out.metrics.serve(ctx)
 	var asked func()
 	n.asker, asked = n.out.asks(ctx, n.node.Kubelets())
@@ -71,7 +73,7 @@ func (n *agentNode) run(ctx context.Context) (err error) {
 	}
 	n.visits.Wait()
 	asked()
-	err = n.out.close(true)
+	err := n.out.close(true)
 	all := []life{&visit{past: n.past}}
 	for _, w := range n.socket {
 		if w.visit != nil {

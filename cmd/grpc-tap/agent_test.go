@@ -50,6 +50,9 @@ func TestAgentSettings(t *testing.T) {
 		"kubeletDir: kubelet":             "kubelet-dir kubelet: give a path that begins with /",
 		"orphanTimeout: -1s":              "no negative durations",
 		"samplingRatePerMillion: 2000000": "give 0 to 1000000",
+		"otlpEndpoint: null":              "--otlp-endpoint \"null\": want HOST:PORT",
+		"otlpEndpoint: ':::'":             "--otlp-endpoint \":::\": want HOST:PORT",
+		"otlpEndpoint: 'http://a b:x'":    "want HOST:PORT without scheme or path",
 		"hostPid: 7\nconfig: x":           "there is no setting \"config\"",
 	} {
 		if _, err := loads(t, content); err == nil || !strings.Contains(err.Error(), want) {

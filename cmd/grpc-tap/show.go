@@ -61,7 +61,14 @@ func (s *showFlags) check() error {
 	if _, err := s.level(); err != nil {
 		return err
 	}
-	return errors.Join(s.filter.Validate(), s.sampling.check(), s.payload.check(), s.checkMetrics())
+	return errors.Join(s.filter.Validate(), s.sampling.check(), s.payload.check(), s.checkMetrics(), s.checkEndpoint())
+}
+
+func (s *showFlags) checkEndpoint() error {
+	if s.endpoint == "" {
+		return nil
+	}
+	return span.CheckEndpoint(s.endpoint)
 }
 
 func (s *showFlags) level() (l slog.Level, err error) {

@@ -100,7 +100,7 @@ func otlpOptions(o Options, getenv func(string) string) ([]otlptracegrpc.Option,
 	plaintext := o.Insecure
 	endpoint := o.Endpoint
 	if endpoint != "" {
-		if err := checkEndpoint(endpoint); err != nil {
+		if err := CheckEndpoint(endpoint); err != nil {
 			return nil, "", err
 		}
 		// As a URL, so that the scheme of a variable that the flag overrides
@@ -121,8 +121,8 @@ func otlpOptions(o Options, getenv func(string) string) ([]otlptracegrpc.Option,
 	return opts, endpoint, nil
 }
 
-// checkEndpoint: the flag is HOST:PORT and nothing else.
-func checkEndpoint(s string) error {
+// CheckEndpoint: the flag is HOST:PORT and nothing else.
+func CheckEndpoint(s string) error {
 	example := "as in --otlp-endpoint 127.0.0.1:4317 (plaintext: add --otlp-insecure)"
 	if strings.Contains(s, "/") {
 		return fmt.Errorf("--otlp-endpoint %q: want HOST:PORT without scheme or path, %s", s, example)

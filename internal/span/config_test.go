@@ -39,7 +39,7 @@ func env(list string) func(string) string {
 
 func TestEndpoint(t *testing.T) {
 	for _, s := range []string{"127.0.0.1:4317", "[::1]:4317", "otel-collector.monitoring.svc:4317"} {
-		if err := checkEndpoint(s); err != nil {
+		if err := CheckEndpoint(s); err != nil {
 			t.Errorf("%q: %v", s, err)
 		}
 	}
