@@ -97,15 +97,17 @@ func (n *agentNode) keep(ctx context.Context, w *watched) {
 	if err != nil {
 		return // it is gone, or its directory: what comes is looked at anew
 	}
-	if (st.Door == "" || !n.isOurs(st.By)) && time.Since(w.started) > startAgain {
+	if w.visit == nil {
+		w.visit = n.visit(ctx, w)
+	}
+	// Of two agents of different versions, the one that came last has relays of its own.
+	ours := st.Door != "" && (n.isOurs(st.By) || w.visit.rival.there())
+	if !ours && time.Since(w.started) > startAgain {
 		w.started = time.Now()
 		w.refused.Store(nil)
 		if err := n.start(ctx, w); err != nil && ctx.Err() == nil {
 			w.refused.Store(&err)
 		}
-	}
-	if w.visit == nil {
-		w.visit = n.visit(ctx, w)
 	}
 }
 

@@ -30,6 +30,7 @@ type visit struct {
 	absent func() string // why no relay stands there; nil: we start none
 
 	seat   mirror.Seat
+	rival  rival
 	failed string // what was said last of a relay that is not there, or can't be read
 
 	mu    sync.Mutex
@@ -70,6 +71,7 @@ func (v *visit) run(ctx context.Context) error {
 		case err == nil: // it has detached, or another took its place
 		case errors.Is(err, tap.ErrOver):
 			v.seat = mirror.StandBy
+			v.rival.comes()
 			v.turned("", "another grpc-tap reads it")
 			v.say("another grpc-tap reads %s now; standing by for when it leaves", v.path)
 		case !v.wait:
@@ -271,6 +273,7 @@ func (v *visit) remains() string { return "" }
 
 func (v *visit) saysServing(h mirror.Hello, upstream string) {
 	v.seat, v.failed = mirror.Read, ""
+	v.rival.leaves()
 	v.turned(pathJoined, "")
 	leaves := "; Ctrl-C leaves it there"
 	if v.wait { // a service's

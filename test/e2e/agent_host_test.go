@@ -36,15 +36,7 @@ func TestAgentUpgrade(t *testing.T) {
 	old := by(t, n.cri)
 	a.leave()
 
-	newer := a.path("grpc-tap")
-	program, err := os.ReadFile(binary)
-	if err == nil { // what is behind an executable's end is nobody's
-		err = os.WriteFile(newer, append(program, "newer"...), 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.argv[0] = newer
+	a.argv[0] = a.newer()
 	a.starts()
 	a.stands(n.cri)
 	a.Until("another relay stands", eventuallyTime, func() bool { pid := by(t, n.cri); return pid != 0 && pid != old })
@@ -56,6 +48,20 @@ func TestAgentUpgrade(t *testing.T) {
 	})
 	l.fine()
 	l.end()
+}
+
+// newer is an executable of another version.
+func (a *agent) newer() (path string) {
+	a.t.Helper()
+	path = a.path("grpc-tap")
+	program, err := os.ReadFile(binary)
+	if err == nil { // what is behind an executable's end is nobody's
+		err = os.WriteFile(path, append(program, "newer"...), 0o755)
+	}
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return path
 }
 
 // onNode holds that a relay runs on the node itself, as another process does that is
