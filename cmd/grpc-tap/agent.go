@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -166,10 +167,10 @@ func (a *agent) reason(socket string) string {
 	return path.Join(a.machine.LogDir, unitName(socket)+".why")
 }
 
-// unitName is a path in a file's or unit's name. It is short: a socket's path has a
-// bound.
-func unitName(socket string) string {
-	sum := sha256.Sum256([]byte(socket))
+// unitName is a path in a file's or unit's name, which differs by what more is said. It
+// is short: a socket's path has a bound.
+func unitName(socket string, more ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(append([]string{socket}, more...), "\x00")))
 	return path.Base(path.Dir(socket)) + "-" + hex.EncodeToString(sum[:4])
 }
 

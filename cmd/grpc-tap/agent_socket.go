@@ -91,7 +91,7 @@ func stands(path string) bool {
 	return err == nil && st.Door != ""
 }
 
-// keep has a relay of our version stand on a socket, and visits it.
+// keep has a relay of our version and settings stand on a socket, and visits it.
 func (n *agentNode) keep(ctx context.Context, w *watched) {
 	st, err := takeover.Read(w.Path)
 	if err != nil {
@@ -101,7 +101,7 @@ func (n *agentNode) keep(ctx context.Context, w *watched) {
 		w.visit = n.visit(ctx, w)
 	}
 	// Of two agents of different versions, the one that came last has relays of its own.
-	ours := st.Door != "" && (n.isOurs(st.By) || w.visit.rival.there())
+	ours := st.Door != "" && (n.isOurs(st.By, w) || w.visit.rival.there())
 	if !ours && time.Since(w.started) > startAgain {
 		w.started = time.Now()
 		w.refused.Store(nil)
@@ -135,10 +135,21 @@ func (n *agentNode) drop(w *watched) {
 	fmt.Fprintf(n.stderr, "grpc-tap: %q has been gone for %v, and is not waited for any more\n", w.Path, n.orphan)
 }
 
-// isOurs: a process runs the executable that we would start.
-func (n *agentNode) isOurs(pid int) bool {
+// isOurs: a process is the relay that we would start.
+func (n *agentNode) isOurs(pid int, w *watched) bool {
+	if n.exe == "" && n.install() != nil {
+		return false
+	}
 	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-	return err == nil && (exe == n.exe || n.exe == "" && n.install() == nil && exe == n.exe)
+	argv, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return err == nil && exe == n.exe && string(argv) == strings.Join(n.argv(w), "\x00")+"\x00"
+}
+
+// argv is what a relay is started with.
+func (n *agentNode) argv(w *watched) []string {
+	return []string{n.exe, "relay", "--take", w.Path, "--mirror", n.door(w.Path), "--state-dir", n.state,
+		"--orphan-timeout", n.orphan.String(), "--drain", n.drain.String(), "--of-agent", n.reason(w.Path),
+		fmt.Sprintf("--keep-clients=%t", w.Kind == discover.CSI), fmt.Sprintf("--unguarded=%t", n.bare)}
 }
 
 func (n *agentNode) install() (err error) {
@@ -146,8 +157,8 @@ func (n *agentNode) install() (err error) {
 	return err
 }
 
-// start starts a relay on the node. Where one of another version stands, it takes its
-// place.
+// start starts a relay on the node. Where one of another version or with other settings
+// stands, it takes its place.
 func (n *agentNode) start(ctx context.Context, w *watched) error {
 	if err := n.install(); err != nil { // again: the last relay to end removes it
 		return err
@@ -158,10 +169,11 @@ func (n *agentNode) start(ctx context.Context, w *watched) error {
 	if err := forgetReason(n.reason(w.Path)); err != nil {
 		return err
 	}
-	argv := []string{n.exe, "relay", "--take", w.Path, "--mirror", n.door(w.Path), "--state-dir", n.state,
-		"--orphan-timeout", n.orphan.String(), "--drain", n.drain.String(), "--of-agent", n.reason(w.Path),
-		fmt.Sprintf("--keep-clients=%t", w.Kind == discover.CSI), fmt.Sprintf("--unguarded=%t", n.bare)}
-	return n.machine.Start(ctx, filepath.Base(n.exe)+"-"+unitName(w.Path), "grpc-tap's relay on "+w.Path, argv)
+	argv := n.argv(w)
+	// It may take the place of one with other settings, whose unit is there until its
+	// last connection has ended.
+	name := filepath.Base(n.exe) + "-" + unitName(w.Path, argv...)
+	return n.machine.Start(ctx, name, "grpc-tap's relay on "+w.Path, argv)
 }
 
 // absent is why no relay stands on a socket, as far as that can be told.

@@ -1,8 +1,16 @@
 package e2e
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestAgentSettingsNotHad: settings that are right but can't be had on this node are said,
@@ -36,5 +44,62 @@ func TestAgentSettingsNotHad(t *testing.T) {
 	a.stopped = true
 	if !strings.Contains(a.Said(), "cannot assign requested address") {
 		t.Errorf("it said:\n%s", a.Said())
+	}
+}
+
+// TestAgentRelaySettings: what a relay was told is changed by another that takes its place,
+// without a failed call.
+func TestAgentRelaySettings(t *testing.T) {
+	n := newFakeNode(t)
+	a := onAgent(t, n)
+	a.relaySettings(n)
+}
+
+// TestAgentUnitSettings: the same of transient units, whose names must differ for that.
+func TestAgentUnitSettings(t *testing.T) {
+	n := newFakeNode(t)
+	a := onAgent(t, n, "unguarded: true") // as in TestAgentUnits
+	s := a.lab.Systemd(filepath.Join("..", "..", "deploy", "systemd"), "")
+	a.argv = append(a.argv[:len(a.argv)-1], fmt.Sprint(s.PID()))
+	a.relaySettings(n)
+}
+
+func (a *agent) relaySettings(n *fakeNode) {
+	a.t.Helper()
+	l := runtimeTraffic(a.t, n.cri)
+	a.starts()
+	a.stands(n.cri)
+	l.more(20)
+	told := func(flag string) string {
+		args := argv(by(a.t, n.cri))
+		if i := slices.Index(args, flag); i > 0 {
+			return args[i+1]
+		}
+		return ""
+	}
+	old := by(a.t, n.cri)
+	if was := told("--orphan-timeout"); was != "3s" {
+		a.t.Fatalf("the relay was told %q", was)
+	}
+	a.rewrite("orphanTimeout: 3s", "orphanTimeout: 4s")
+	a.Until("a relay stands that was told the new one", eventuallyTime, func() bool { return told("--orphan-timeout") == "4s" })
+	a.told(n.cri, func() error { return nil })
+	eventually(a.t, "the old one has ended", func() bool { return unix.Kill(old, 0) != nil })
+
+	a.rewrite("stateDir: "+a.path("state"), "stateDir: "+a.path("state2"))
+	a.Until("a relay stands that watches the new kill switch", eventuallyTime, func() bool { return told("--state-dir") == a.path("state2") })
+	a.told(n.cri, func() error { return nil })
+	l.end()
+}
+
+// rewrite changes a line of its settings.
+func (a *agent) rewrite(line, to string) {
+	a.t.Helper()
+	content, err := os.ReadFile(a.config)
+	if err == nil {
+		err = os.WriteFile(a.config+".new", bytes.Replace(content, []byte(line), []byte(to), 1), 0o600)
+	}
+	if err = errors.Join(err, os.Rename(a.config+".new", a.config)); err != nil {
+		a.t.Fatal(err)
 	}
 }
