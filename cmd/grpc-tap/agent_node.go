@@ -33,6 +33,7 @@ type agentNode struct {
 	said   map[string]bool
 	asked  map[string]time.Time // sockets that are not to be tapped, and when they said who they are
 	looked bool                 // once
+	pulse  pulse
 	visits sync.WaitGroup
 	past   tap.Stats // of sockets that are gone
 	// rescued are paths that were found dead, and when a relay was started to give them back.
@@ -58,6 +59,10 @@ func (n *agentNode) open(ctx context.Context, stop func()) (err error) {
 
 // run keeps up with the node until ctx is done. It leaves the relays standing.
 func (n *agentNode) run(ctx context.Context) error {
+	n.pulse.step(time.Now())
+	if n.out.metrics != nil {
+		n.out.metrics.pulse = &n.pulse
+	}
 	n.out.metrics.serve(ctx)
 	var asked func()
 	n.asker, asked = n.out.asks(ctx, n.node.Kubelets())
@@ -66,6 +71,7 @@ func (n *agentNode) run(ctx context.Context) error {
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		n.look(ctx)
+		n.pulse.round(time.Now())
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
@@ -97,6 +103,7 @@ func (n *agentNode) look(ctx context.Context) {
 	}
 	var left []string
 	for _, s := range n.wanted(found) {
+		n.pulse.step(time.Now())
 		w := n.socket[s.Path]
 		if w == nil && s.Kind == discover.CSI && n.full() {
 			if n.asked[s.Path].IsZero() { // else it is not to be tapped anyway
@@ -113,6 +120,7 @@ func (n *agentNode) look(ctx context.Context) {
 		n.keep(ctx, w)
 	}
 	for _, w := range n.socket {
+		n.pulse.step(time.Now())
 		if n.isGone(ctx, w) {
 			n.drop(w)
 		}

@@ -27,6 +27,7 @@ type metrics struct {
 
 	out    *output
 	bypass bypass
+	pulse  *pulse // of the loop that looks after the paths; nil: there is none
 
 	sockets metric.Sockets
 
@@ -128,7 +129,7 @@ func (m *metrics) serve(ctx context.Context) {
 		return
 	}
 	if m.listener != nil {
-		m.server = m.Serve(m.listener, m.ready, m.out.log)
+		m.server = m.Serve(m.listener, m.ready, func() error { return m.pulse.alive(time.Now()) }, m.out.log)
 	}
 	if metric.Configured(os.Getenv) {
 		m.send(ctx)
@@ -163,7 +164,7 @@ func (m *metrics) close(ctx context.Context) {
 
 // ready says which paths are not served or read, and why.
 func (m *metrics) ready() error {
-	var errs []error
+	errs := []error{m.pulse.ready()}
 	for _, p := range m.paths() {
 		errs = append(errs, p.ready())
 	}

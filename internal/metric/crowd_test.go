@@ -45,7 +45,8 @@ func TestCrowd(t *testing.T) {
 
 func crowded(t *testing.T, many int, say string, answered bool) {
 	lis := make(pipes, many+1)
-	s := newForTest(t).Serve(lis, func() error { return nil }, slog.New(slog.DiscardHandler))
+	fine := func() error { return nil }
+	s := newForTest(t).Serve(lis, fine, fine, slog.New(slog.DiscardHandler))
 	defer s.Close(t.Context())
 	for range many {
 		conn, _ := lis.dial(t.Context(), "", "")

@@ -41,15 +41,15 @@ type Server struct {
 }
 
 // Serve serves the page to who dials lis, until Close. ready says why we do not do
-// what we were told to, nil if we do.
-func (m *Metrics) Serve(lis net.Listener, ready func() error, log *slog.Logger) *Server {
+// what we were told to, nil if we do; alive, why we should be started anew.
+func (m *Metrics) Serve(lis net.Listener, ready, alive func() error, log *slog.Logger) *Server {
 	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelWarn)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
 		EnableOpenMetrics: true, MaxRequestsInFlight: maxScrapes, ErrorLog: errorLog,
 		ErrorHandling: promhttp.ContinueOnError, // what is there is better than nothing
 	}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil) })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, alive()) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, ready()) })
 	var all crowd
 	s := &Server{ended: make(chan struct{}), http: http.Server{

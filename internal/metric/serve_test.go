@@ -31,6 +31,7 @@ type page struct {
 	*gathered
 	base  string
 	ready error
+	alive error
 	end   func()
 }
 
@@ -40,7 +41,7 @@ func newPage(t *testing.T) *page {
 		t.Fatal(err)
 	}
 	p := &page{gathered: newForTest(t), base: "http://" + lis.Addr().String()}
-	s := p.Serve(lis, func() error { return p.ready }, slog.New(slog.DiscardHandler))
+	s := p.Serve(lis, func() error { return p.ready }, func() error { return p.alive }, slog.New(slog.DiscardHandler))
 	p.end = func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
@@ -92,6 +93,10 @@ func TestPage(t *testing.T) {
 	}
 	if code, _, _ := p.get("GET", "/healthz", ""); code != 200 {
 		t.Errorf("/healthz: %d", code)
+	}
+	p.alive = errors.New("it stands still")
+	if code, body, _ := p.get("GET", "/healthz", ""); code != 503 || body != "it stands still\n" {
+		t.Errorf("/healthz: %d %s", code, body)
 	}
 	if code, _, _ := p.get("POST", "/metrics", ""); code != 405 {
 		t.Errorf("POST: %d", code)

@@ -95,6 +95,27 @@ func TestAgentSaysWhy(t *testing.T) {
 	}
 }
 
+// TestAgentNotReadyAtOnce: where no relay can stand, the agent is at no time ready: a rolling
+// update must not walk on.
+func TestAgentNotReadyAtOnce(t *testing.T) {
+	n := newFakeNode(t)
+	a := onAgent(t, n, "metricsListen: 127.0.0.1:0")
+	if err := os.WriteFile(a.path("host"), nil, 0o600); err != nil { // no directory can be made there
+		t.Fatal(err)
+	}
+	a.starts()
+	page := pageOf(a.Tap)
+	a.Until("it says why", eventuallyTime, func() bool {
+		if code, ready := page.get("/readyz", ""); code != http.StatusServiceUnavailable {
+			t.Errorf("/readyz: %d %s", code, ready)
+		}
+		return strings.Contains(a.Said(), "no relay stands at "+n.cri+": ")
+	})
+	if code, body := page.get("/healthz", ""); code != http.StatusOK {
+		t.Errorf("/healthz: %d %s", code, body)
+	}
+}
+
 // TestAgentUnitsSayWhy: the same of a transient unit. If the agent is deleted then, nothing
 // of it is left on the node.
 func TestAgentUnitsSayWhy(t *testing.T) {
