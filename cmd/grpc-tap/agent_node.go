@@ -95,6 +95,10 @@ func (n *agentNode) run(ctx context.Context) error {
 func (n *agentNode) look(ctx context.Context) {
 	if err := errors.Join(takeover.Disabled(n.state), takeover.Tripped(n.state)); err != nil {
 		n.sayOnce("nothing is tapped: %v", err)
+		found, _ := n.node.Found(ctx)
+		for _, s := range n.wanted(found) {
+			n.rescue(ctx, s) // by a relay that does nothing else then
+		}
 		return
 	}
 	found, err := n.node.Found(ctx)
@@ -109,6 +113,7 @@ func (n *agentNode) look(ctx context.Context) {
 			if n.asked[s.Path].IsZero() { // else it is not to be tapped anyway
 				left = append(left, s.Path)
 			}
+			n.rescue(ctx, s)
 			continue
 		}
 		if w == nil {
@@ -119,9 +124,10 @@ func (n *agentNode) look(ctx context.Context) {
 		}
 		n.keep(ctx, w)
 	}
-	for _, w := range n.socket {
+	for path, w := range n.socket {
 		n.pulse.step(time.Now())
 		if n.isGone(ctx, w) {
+			delete(n.socket, path) // by which it was found: w.Path has no links in it
 			n.drop(w)
 		}
 	}

@@ -76,7 +76,7 @@ func (r *relay) redial(number uint64) {
 // find opens the place, and watches it, if anything may be taken here.
 func (r *relay) find() (err error) {
 	if err := errors.Join(Disabled(r.cfg.StateDir), Tripped(r.cfg.StateDir)); err != nil {
-		return err
+		return errors.Join(err, r.giveBackDead())
 	}
 	if r.cfg.Upstream != "" {
 		r.place, err = OpenLink(r.cfg.Path, r.cfg.Upstream)
@@ -85,6 +85,20 @@ func (r *relay) find() (err error) {
 	}
 	if err == nil {
 		r.watch, err = r.place.watchName()
+	}
+	return err
+}
+
+// giveBackDead is for a path whose relay was killed with its guard, where nothing may be
+// taken: nobody else comes for it.
+func (r *relay) giveBackDead() error {
+	st, err := Read(r.cfg.Path)
+	if err != nil || !st.Taken || st.By != 0 || r.cfg.Upstream != "" { // a link is not dead
+		return nil
+	}
+	did, _, err := Restore(r.cfg.Path, false)
+	if err == nil {
+		r.log.Warn("an earlier grpc-tap was killed here; " + did)
 	}
 	return err
 }

@@ -251,6 +251,27 @@ func TestAgentDisabled(t *testing.T) {
 	a.told(n.cri, func() error { return version(n.cri) })
 }
 
+// TestAgentRescuesDisabled: it gives it back also where nothing may be tapped.
+func TestAgentRescuesDisabled(t *testing.T) {
+	n := newFakeNode(t)
+	a := onAgent(t, n)
+	a.starts()
+	a.stands(n.cri)
+	a.Killed()
+	a.killRelays()
+	if version(n.cri) == nil {
+		t.Fatal("a path without relay and guard answers")
+	}
+	if err := os.WriteFile(a.path("state/disable"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.starts()
+	a.gone(n.cri)
+	if err := version(n.cri); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestAgentRescues: where relay, guard and agent were killed at once, the path is dead; the
 // agent that comes gives it back, and taps it.
 func TestAgentRescues(t *testing.T) {
