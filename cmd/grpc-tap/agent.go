@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -167,11 +168,22 @@ func (a *agent) reason(socket string) string {
 	return path.Join(a.machine.LogDir, unitName(socket)+".why")
 }
 
-// unitName is a path in a file's or unit's name, which differs by what more is said. It
-// is short: a socket's path has a bound.
-func unitName(socket string, more ...string) string {
-	sum := sha256.Sum256([]byte(strings.Join(append([]string{socket}, more...), "\x00")))
-	return path.Base(path.Dir(socket)) + "-" + hex.EncodeToString(sum[:4])
+// unitName is a path in a file's or unit's name. It is short: a socket's path has a
+// bound. Directories are called as those like who make them.
+func unitName(socket string) string {
+	plain := func(r rune) rune {
+		if strings.ContainsRune("-._", r) || r < unicode.MaxASCII && (unicode.IsLetter(r) || unicode.IsDigit(r)) {
+			return r
+		}
+		return '_'
+	}
+	return strings.Map(plain, path.Base(path.Dir(socket))) + "-" + digest(socket)
+}
+
+// digest tells texts apart, in few letters.
+func digest(texts ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(texts, "\x00")))
+	return hex.EncodeToString(sum[:4])
 }
 
 // watcher runs an agent anew whenever its file of settings has changed.

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -66,7 +68,7 @@ func (n *agentNode) meet(ctx context.Context, s discover.Socket) *watched {
 		return nil
 	}
 	if unseen := (&attach{live: n.live}).unseen(asked); unseen != "" {
-		n.sayOnce("%s: %s", s.Path, unseen)
+		n.sayOnce("%q: %s", s.Path, unseen)
 	}
 	return &watched{Socket: asked, served: time.Now()}
 }
@@ -111,12 +113,15 @@ func (n *agentNode) keep(ctx context.Context, w *watched) {
 	}
 }
 
+// goneFor is for how long a socket is waited for whose relay waits for good.
+const goneFor = 10 * time.Minute
+
 // isGone: nobody has served a socket for as long as its relay would wait for a tap.
 func (n *agentNode) isGone(ctx context.Context, w *watched) bool {
-	if st, err := takeover.Read(w.Path); err == nil && st.Taken || n.orphan == 0 {
+	if st, err := takeover.Read(w.Path); err == nil && st.Taken {
 		w.served = time.Now()
 	}
-	if time.Since(w.served) < n.orphan {
+	if time.Since(w.served) < cmp.Or(n.orphan, goneFor) {
 		return false
 	}
 	asked, err := n.node.Inspect(ctx, w.Path) // no relay may have come to stand on a server that is there
@@ -127,12 +132,11 @@ func (n *agentNode) isGone(ctx context.Context, w *watched) bool {
 // drop leaves a socket that is gone to its relay, which nobody reads then, and which
 // ends in time.
 func (n *agentNode) drop(w *watched) {
-	delete(n.socket, w.Path)
 	if w.leave != nil {
 		w.leave()
 		n.past.Add(w.visit.stats())
 	}
-	fmt.Fprintf(n.stderr, "grpc-tap: %q has been gone for %v, and is not waited for any more\n", w.Path, n.orphan)
+	fmt.Fprintf(n.stderr, "grpc-tap: %q has been gone for %v, and is not waited for any more\n", w.Path, cmp.Or(n.orphan, goneFor))
 }
 
 // isOurs: a process is the relay that we would start.
@@ -170,16 +174,18 @@ func (n *agentNode) start(ctx context.Context, w *watched) error {
 		return err
 	}
 	argv := n.argv(w)
-	// It may take the place of one with other settings, whose unit is there until its
-	// last connection has ended.
-	name := filepath.Base(n.exe) + "-" + unitName(w.Path, argv...)
-	return n.machine.Start(ctx, name, "grpc-tap's relay on "+w.Path, argv)
+	// Units of relays that others took the place of are there until their last connection
+	// has ended, which may be days. One of them may have been told the same as this one: so
+	// the name says whose place it takes too.
+	st, _ := takeover.Read(w.Path)
+	unit := filepath.Base(n.exe) + "-" + unitName(w.Path) + "-" + digest(append(argv, strconv.Itoa(st.By))...)
+	return n.machine.Start(ctx, unit, unitName(w.Path), "grpc-tap's relay on "+shown(w.Path), argv)
 }
 
 // absent is why no relay stands on a socket, as far as that can be told.
 func (n *agentNode) absent(w *watched) string {
 	if err := w.refused.Load(); err != nil {
-		return (*err).Error()
+		return shown((*err).Error())
 	}
 	return strings.TrimPrefix(readReason(n.reason(w.Path)), w.Path+": ")
 }
@@ -208,7 +214,7 @@ func (n *agentNode) visit(ctx context.Context, w *watched) *visit {
 		err := v.run(ctx)
 		v.ended(err)
 		if err != nil {
-			fmt.Fprintf(n.stderr, "grpc-tap: %s: %v\n", w.Path, err)
+			fmt.Fprintf(n.stderr, "grpc-tap: %q: %s\n", w.Path, shown(err.Error()))
 		}
 	})
 	return v

@@ -292,5 +292,5 @@ func (v *visit) saysAway(_ mirror.Hello, why string) {
 }
 
 func (v *visit) say(format string, args ...any) {
-	fmt.Fprintf(v.stderr, "grpc-tap: "+format+"\n", args...)
+	fmt.Fprintln(v.stderr, "grpc-tap: "+shown(fmt.Sprintf(format, args...)))
 }

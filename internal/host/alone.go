@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -14,7 +13,7 @@ import (
 // startAlone starts a process in the machine's namespaces and in a session of its own.
 // It is still in our cgroup, and has to leave that itself.
 func (m *Machine) startAlone(name string, argv []string) error {
-	log, err := m.log(name, argv[0])
+	log, err := m.log(name)
 	if err != nil {
 		return err
 	}
@@ -94,10 +93,8 @@ func (m *Machine) sameNamespace() (bool, error) {
 }
 
 // log is the file that a process started alone writes its log to: few lines, about
-// what happens to its path. It is the same for every version of its executable; one
-// that another takes the place of still writes there.
-func (m *Machine) log(name, exe string) (*os.File, error) {
-	name = strings.TrimPrefix(name, filepath.Base(exe)+"-")
+// what happens to its path. One that another takes the place of still writes there.
+func (m *Machine) log(name string) (*os.File, error) {
 	dir := m.in(m.LogDir)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("the log of %s: %w", name, err)

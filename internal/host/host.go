@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -142,7 +143,7 @@ func (m *Machine) copyTo(path string, from io.Reader) error {
 // those that were never written to their end.
 func (m *Machine) Tidy(keep string) error {
 	var errs []error
-	for _, name := range []string{"grpc-tap-*", ".grpc-tap-*"} {
+	for _, name := range []string{"grpc-tap-" + strings.Repeat("[0-9a-f]", 12), ".grpc-tap-*"} { // what else is there is not ours
 		all, err := filepath.Glob(m.in(filepath.Join(filepath.Dir(keep), name)))
 		errs = append(errs, err)
 		for _, path := range all {
@@ -155,11 +156,12 @@ func (m *Machine) Tidy(keep string) error {
 }
 
 // Start starts a process on the machine: as a transient unit of systemd's where there
-// is one, else in a session of its own. name is the unit's, without its suffix, and
-// what it is for description. argv[0] is a path of the machine's.
-func (m *Machine) Start(ctx context.Context, name, description string, argv []string) error {
+// is one, else in a session of its own, with a log of its own. unit is the unit's name
+// without its suffix, log the file's, and what it is for description. argv[0] is a path
+// of the machine's.
+func (m *Machine) Start(ctx context.Context, unit, log, description string, argv []string) error {
 	if !m.systemdRuns() {
-		return m.startAlone(name, argv)
+		return m.startAlone(log, argv)
 	}
-	return m.startUnit(ctx, name, description, argv)
+	return m.startUnit(ctx, unit, description, argv)
 }

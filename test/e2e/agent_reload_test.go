@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/sys/unix"
 )
 
@@ -70,13 +71,7 @@ func (a *agent) relaySettings(n *fakeNode) {
 	a.starts()
 	a.stands(n.cri)
 	l.more(20)
-	told := func(flag string) string {
-		args := argv(by(a.t, n.cri))
-		if i := slices.Index(args, flag); i > 0 {
-			return args[i+1]
-		}
-		return ""
-	}
+	told := func(flag string) string { return a.relayTold(n.cri, flag) }
 	old := by(a.t, n.cri)
 	if was := told("--orphan-timeout"); was != "3s" {
 		a.t.Fatalf("the relay was told %q", was)
@@ -90,6 +85,48 @@ func (a *agent) relaySettings(n *fakeNode) {
 	a.Until("a relay stands that watches the new kill switch", eventuallyTime, func() bool { return told("--state-dir") == a.path("state2") })
 	a.told(n.cri, func() error { return nil })
 	l.end()
+}
+
+// relayTold is what the relay on a path was told by a flag.
+func (a *agent) relayTold(path, flag string) string {
+	args := argv(by(a.t, path))
+	if i := slices.Index(args, flag); i > 0 {
+		return args[i+1]
+	}
+	return ""
+}
+
+// TestAgentUnitSettingsBack: settings are taken back while the relay that had them first
+// still carries a connection.
+func TestAgentUnitSettingsBack(t *testing.T) {
+	n := newFakeNode(t)
+	a := onAgent(t, n, "unguarded: true") // as in TestAgentUnits
+	s := a.lab.Systemd(filepath.Join("..", "..", "deploy", "systemd"), "")
+	a.argv = append(a.argv[:len(a.argv)-1], fmt.Sprint(s.PID()))
+	driver := a.driver("held.csi.test")
+	a.starts()
+	a.stands(driver)
+	first := by(t, driver)
+	sidecar, err := dial(driver)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sidecar.Close()
+	probes := func() {
+		t.Helper()
+		if _, err := csi.NewIdentityClient(sidecar).Probe(t.Context(), &csi.ProbeRequest{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, change := range [][2]string{{"3s", "4s"}, {"4s", "3s"}} {
+		probes()
+		a.rewrite("orphanTimeout: "+change[0], "orphanTimeout: "+change[1])
+		a.Until("a relay stands that was told "+change[1], 2*eventuallyTime, func() bool { return a.relayTold(driver, "--orphan-timeout") == change[1] })
+	}
+	probes()
+	if by(t, driver) == first || unix.Kill(first, 0) != nil {
+		t.Error("the first relay carries no connection")
+	}
 }
 
 // rewrite changes a line of its settings.
