@@ -60,7 +60,7 @@ func (c *cluster) daemonSet(paths []string) *daemonSet {
 	})
 	run, kubelet := c.r.Path("run"), filepath.Join(c.r.KubeletDir(), "root")
 	c.r.Write("overlay/config.yaml", strings.Join([]string{
-		"otlpEndpoint: " + collectorName + ":4317", "otlpInsecure: true", "metricsListen: :9464", "samplingRatePerMillion: 10000", "liveAttach: true",
+		"otlpEndpoint: " + collectorName + ":4317", "otlpInsecure: true", "samplingRatePerMillion: 10000", "liveAttach: true",
 		"runtime: " + c.r.Socket, "kubeletDir: " + kubelet, "stateDir: " + run + "/grpc-tap", "hostDir: " + d.hostDir,
 		"orphanTimeout: 20s", // longer than a roll-out takes on a busy machine
 		// Not every machine's root may look at its first process.

@@ -4,6 +4,7 @@ package manifests
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -69,6 +70,10 @@ func TestRendered(t *testing.T) {
 					t.Errorf("%q: %s is to be %q", args, flag, want)
 				}
 			}
+			answers(t, r.set.Spec.Template)
+			if policy := pod.Containers[0].TerminationMessagePolicy; policy != core.TerminationMessageFallbackToLogsOnError {
+				t.Errorf("kubectl describe does not say why an agent ended: %q", policy)
+			}
 			if o := pod.Containers[0].SecurityContext.SELinuxOptions; o == nil && node.seLinux != "" || o != nil && o.Type != node.seLinux {
 				t.Errorf("SELinux: %v, not %q", o, node.seLinux)
 			}
@@ -125,6 +130,25 @@ func reaches(pod core.PodSpec, path string) bool {
 			return m.Name == v.Name && m.MountPath == v.HostPath.Path && m.SubPath == ""
 		})
 	})
+}
+
+// answers: the port that is probed, and scraped, is the one that the agent listens on,
+// whatever its file of settings says.
+func answers(t *testing.T, pod core.PodTemplateSpec) {
+	t.Helper()
+	c := pod.Spec.Containers[0]
+	port := c.Ports[0]
+	if listen := fmt.Sprintf("--metrics-listen=:%d", port.ContainerPort); !slices.Contains(c.Args, listen) {
+		t.Errorf("%q: no %s", c.Args, listen)
+	}
+	if scraped := pod.Annotations["prometheus.io/port"]; scraped != fmt.Sprint(port.ContainerPort) {
+		t.Errorf("port %q is scraped, and %d answers", scraped, port.ContainerPort)
+	}
+	for path, probe := range map[string]*core.Probe{"/readyz": c.ReadinessProbe, "/healthz": c.LivenessProbe} {
+		if got := probe.HTTPGet; got.Path != path || got.Port.String() != port.Name {
+			t.Errorf("%s is probed at %s %s", path, got.Port.String(), got.Path)
+		}
+	}
 }
 
 func build(t *testing.T) (program string) {
