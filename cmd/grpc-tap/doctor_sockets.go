@@ -68,6 +68,9 @@ func (s socketFacts) findings(m machine) []finding {
 	if s.siteErr != nil {
 		return append(all, finding{s.blocked(), fmt.Sprintf("it can't be looked at: %v", s.siteErr)})
 	}
+	if s.traces.Taken && s.traces.By != 0 {
+		return all // what a takeover needs is not asked any more: in an agent's pod it is not there
+	}
 	return append(append(all, s.siteFindings(m)...), s.clientFindings()...)
 }
 
@@ -102,7 +105,7 @@ func (s socketFacts) siteFindings(m machine) (all []finding) {
 	no := func(format string, args ...any) { all = append(all, s.blocked().say(format, args...)) }
 	switch err := s.site.Write; {
 	case errors.Is(err, unix.EROFS):
-		no("%s is read-only: the relay's socket can't be put there; make it writable (in a container: mount it without readOnly)", dir)
+		no("%s is read-only: the relay's socket can't be put there from here; run it on the node, or make it writable (in a container: mount it without readOnly)", dir)
 	case errors.Is(err, unix.EACCES):
 		no("%s may not be written: the relay's socket can't be put there; run it as root", dir)
 	case err != nil:

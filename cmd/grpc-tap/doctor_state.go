@@ -170,6 +170,8 @@ func judge(path string, t takeover.Traces, err error) []finding {
 		return []finding{failed.say("%s: clients are refused, though its server is alive; say `grpc-tap restore %s`", who, path)}
 	case t.By == 1:
 		return []finding{noted.say("tapped already, by a process that can't be told from here; a second grpc-tap is refused; `grpc-tap restore %s` ends the first", path)}
+	case t.By != 0 && t.Door != "":
+		return []finding{noted.say("tapped already, by pid %d, a relay that stands by itself; grpc-tap attach reads it in its tap's place, until it ends", t.By)}
 	case t.By != 0:
 		return []finding{noted.say("tapped already, by pid %d; a second grpc-tap is refused; `grpc-tap restore %s` ends the first", t.By, path)}
 	case !t.Any():

@@ -158,6 +158,10 @@ func TestDoctorOfASocket(t *testing.T) {
 			s.traces = takeover.Traces{Status: takeover.Status{Taken: true, By: 12}, Lock: "/run/.s.lock"}
 			s.clients = []discover.Process{{PID: 9}}
 		}, []string{"note tapped already, by pid 12; a second grpc-tap is refused; `grpc-tap restore /run/s.sock` ends"}},
+		"tapped, in an agent's pod": {func(s *socketFacts) {
+			s.traces = takeover.Traces{Status: takeover.Status{Taken: true, By: 12, Door: "/run/grpc-tap/mirror/s.sock"}, Lock: "/run/.s.lock"}
+			s.site.Write = unix.EROFS
+		}, []string{"note tapped already, by pid 12, a relay that stands by itself; grpc-tap attach reads it in its tap's place"}},
 		"dead":            {func(s *socketFacts) { s.Dead = true }, []string{"WARN nobody serves it"}},
 		"dead, of others": {func(s *socketFacts) { s.Dead, s.Kind = true, discover.PodResources }, []string{"note nobody serves it"}},
 		"dead by us": {func(s *socketFacts) {
