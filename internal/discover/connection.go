@@ -12,7 +12,7 @@ type Connection struct {
 	Inode  uint32 // of the server's end
 	Cookie uint64 // of the server's end: SO_COOKIE
 	// Servers and Clients are who holds the ends, by pid: mostly one each. None
-	// of them: it can't be told who, or they have hung up meanwhile.
+	// of them: it can't be told who.
 	Servers, Clients []Process
 }
 
@@ -30,18 +30,22 @@ func (c Config) connections(path string) ([]Connection, error) {
 	delete(ends, 0)
 	held, complete := holders(ends)
 	var all []Connection
-	hidden := 0
 	for _, s := range socks {
-		if s.listens || s.peer == 0 {
-			continue
+		if !s.listens && s.peer != 0 {
+			all = append(all, Connection{
+				Inode: s.ino, Cookie: s.cookie,
+				Servers: processes(held[s.ino]), Clients: processes(held[s.peer]),
+			})
 		}
-		if len(held[s.ino]) == 0 || len(held[s.peer]) == 0 {
+	}
+	if slices.ContainsFunc(all, Connection.hidden) {
+		all = c.stillOpen(path, all)
+	}
+	hidden := 0
+	for _, conn := range all {
+		if conn.hidden() {
 			hidden++
 		}
-		all = append(all, Connection{
-			Inode: s.ino, Cookie: s.cookie,
-			Servers: processes(held[s.ino]), Clients: processes(held[s.peer]),
-		})
 	}
 	slices.SortFunc(all, func(a, b Connection) int { return cmp.Compare(a.Inode, b.Inode) })
 	if hidden > 0 && !complete {
@@ -51,4 +55,19 @@ func (c Config) connections(path string) ([]Connection, error) {
 		err = fmt.Errorf("the connections of %s: %w", path, err)
 	}
 	return all, err
+}
+
+// hidden: it can't be told who holds one of its ends.
+func (conn Connection) hidden() bool { return len(conn.Servers) == 0 || len(conn.Clients) == 0 }
+
+// stillOpen leaves out of those that are hidden the ones that were hung up while the
+// processes were looked into.
+func (c Config) stillOpen(path string, all []Connection) []Connection {
+	socks, err := c.boundAt(path)
+	if err != nil {
+		return all
+	}
+	return slices.DeleteFunc(all, func(conn Connection) bool {
+		return conn.hidden() && !slices.ContainsFunc(socks, func(s sock) bool { return s.cookie == conn.Cookie && s.peer != 0 })
+	})
 }

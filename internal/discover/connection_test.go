@@ -62,6 +62,26 @@ func TestConnections(t *testing.T) {
 	}
 }
 
+// What is hung up between the kernel's answer and the look at processes is no
+// connection of somebody unknown.
+func TestConnectionsHungUpMeanwhile(t *testing.T) {
+	path := filepath.Join(tempDir(t), "s.sock")
+	l := listenAt(t, path)
+	_, hangUp := another(t, nil, "dial", path)
+	accept(t, l)
+	asked := 0
+	got, err := Config{diag: func(ns *os.File) ([]sock, error) {
+		socks, err := unixDiag(ns)
+		if asked++; asked == 1 {
+			hangUp()
+		}
+		return socks, err
+	}}.connections(path)
+	if asked < 2 || err != nil || len(got) != 0 {
+		t.Errorf("asked %d times: %+v, %v", asked, got, err)
+	}
+}
+
 func TestConnectionsOfAnotherNetwork(t *testing.T) {
 	path := filepath.Join(tempDir(t), "s.sock")
 	l := listenAt(t, path)
