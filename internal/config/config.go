@@ -113,10 +113,26 @@ func set(flags *pflag.FlagSet, f *pflag.Flag, value *yaml.Node) error {
 		return fmt.Errorf("give one value, of type %s", f.Value.Type())
 	case f.Changed: // on the command line; but a mistake is one
 		was := f.Value.String()
-		err := f.Value.Set(value.Value)
-		return errors.Join(err, f.Value.Set(was))
+		if err := f.Value.Set(value.Value); err != nil {
+			return errors.Join(wanted(f, value.Value, err), f.Value.Set(was))
+		}
+		return f.Value.Set(was)
 	}
-	return flags.Set(f.Name, value.Value)
+	if err := flags.Set(f.Name, value.Value); err != nil {
+		return wanted(f, value.Value, err)
+	}
+	return nil
+}
+
+// wanted says what a setting takes. A type that is the program's own says so itself.
+func wanted(f *pflag.Flag, value string, err error) error {
+	takes, ours := map[string]string{
+		"bool": "true or false", "duration": "a duration, such as 10s, 15m or 1h", "int": "a number",
+	}[f.Value.Type()]
+	if !ours {
+		return err
+	}
+	return fmt.Errorf("%q is not what it takes: give %s", value, takes)
 }
 
 // meant names the setting that was likely meant, if there is one.
@@ -130,11 +146,13 @@ func meant(key string, all map[string]*pflag.Flag) string {
 		}, s)
 	}
 	names := make([]string, 0, len(all))
-	for name := range all {
+	for name, f := range all {
 		if letters(name) == letters(key) {
 			return fmt.Sprintf("; you mean %s", name)
 		}
-		names = append(names, name)
+		if !f.Hidden {
+			names = append(names, name)
+		}
 	}
 	slices.Sort(names)
 	return "; there are " + strings.Join(names, ", ")

@@ -24,6 +24,8 @@ func flags(s *settings) *pflag.FlagSet {
 	f.BoolVar(&s.live, "live-attach", false, "")
 	f.IntVar(&s.bytes, "payload-bytes", 2048, "")
 	f.StringVar(&s.dir, "dir", "/run", "")
+	f.Int("of-tests", 1, "")
+	_ = f.MarkHidden("of-tests")
 	return f
 }
 
@@ -49,12 +51,12 @@ func TestMistakes(t *testing.T) {
 	const second = "settings are one document; remove this line, if what follows belongs to it"
 	for content, want := range map[string][]string{
 		"orphan-timeout: 1m":               {"c.yaml:1: there is no setting \"orphan-timeout\"; you mean orphanTimeout"},
-		"a: 1\nliveAttach: perhaps\n":      {"c.yaml:1: there is no setting \"a\"; there are allow, dir, liveAttach, orphanTimeout, payloadBytes", "c.yaml:2: liveAttach: ", "perhaps"},
+		"a: 1\nliveAttach: perhaps\n":      {"c.yaml:1: there is no setting \"a\"; there are allow, dir, liveAttach, orphanTimeout, payloadBytes\n", "c.yaml:2: liveAttach: \"perhaps\" is not what it takes: give true or false"},
 		"dir: /a\ndir: /b":                 {"c.yaml:2: dir is set in line 1 already"},
 		"allow: nfs":                       {"c.yaml:1: allow: give a list, such as [a, b]"},
 		"allow:\n- [a]":                    {"allow: line 2: give texts"},
 		"dir: [a]":                         {"c.yaml:1: dir: give one value, of type string"},
-		"orphanTimeout: 10":                {"c.yaml:1: orphanTimeout: "},
+		"orphanTimeout: 10":                {"c.yaml:1: orphanTimeout: \"10\" is not what it takes: give a duration, such as 10s, 15m or 1h"},
 		"- a":                              {"c.yaml:1: settings are lines of KEY: VALUE"},
 		"dir: 'a":                          {"c.yaml: it is no YAML: "},
 		"dir: /a\n---\nallow: [b]":         {"c.yaml:2: " + second},
