@@ -20,6 +20,7 @@ type machine struct {
 	caps   uint64 // effective
 	known  bool   // caps was read
 	nested bool   // in a user namespace other than the machine's own
+	inPod  bool   // in a container that sees the node's processes, as an agent's does
 
 	kernel    string
 	abilities []takeover.Ability
@@ -42,6 +43,9 @@ func gatherMachine() machine {
 	if ids := strings.Fields(procText("/proc/self/uid_map")); len(ids) >= 3 {
 		m.nested = !slices.Equal(ids[:3], []string{"0", "0", "4294967295"})
 	}
+	node, err := os.Readlink("/proc/1/ns/mnt")
+	ours, _ := os.Readlink("/proc/self/ns/mnt")
+	m.inPod = err == nil && node != ours
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
 		m.kernel = unix.ByteSliceToString(u.Release[:])

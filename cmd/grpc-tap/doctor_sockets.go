@@ -104,8 +104,10 @@ func (s socketFacts) siteFindings(m machine) (all []finding) {
 	dir := filepath.Dir(s.Path)
 	no := func(format string, args ...any) { all = append(all, s.blocked().say(format, args...)) }
 	switch err := s.site.Write; {
+	case errors.Is(err, unix.EROFS) && m.inPod:
+		all = append(all, warned.say("%s is read-only here: attach can't take it from this container; an agent's relay can, which runs on the node", dir))
 	case errors.Is(err, unix.EROFS):
-		no("%s is read-only: the relay's socket can't be put there from here; run it on the node, or make it writable (in a container: mount it without readOnly)", dir)
+		no("%s is read-only: the relay's socket can't be put there; make it writable (in a container: mount it without readOnly)", dir)
 	case errors.Is(err, unix.EACCES):
 		no("%s may not be written: the relay's socket can't be put there; run it as root", dir)
 	case err != nil:

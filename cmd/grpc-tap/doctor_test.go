@@ -183,6 +183,9 @@ func TestDoctorOfASocket(t *testing.T) {
 		c.change(&s)
 		checkFindings(t, name, s.findings(able()), c.want...)
 	}
+	m, s := able(), tappableSocket()
+	m.inPod, s.site.Write = true, unix.EROFS
+	checkFindings(t, "read-only, in an agent's pod", s.findings(m), "WARN /run is read-only here: attach can't take it from this container; an agent's relay can", alone)
 }
 
 // The relay's socket is to have the owner and mode of the one that it stands for.
