@@ -82,6 +82,7 @@ func (d *day) begins() {
 	d.again(time.Second, func(round int) { pod(goodDriver, round, time.Minute) })
 	d.again(500*time.Millisecond, func(round int) { pod(badDriver, round, 400*time.Millisecond) })
 	d.again(200*time.Millisecond, func(int) { _ = k.Poll(d.ctx) })
+	d.again(200*time.Millisecond, func(int) { _, _ = k.Image.PullImage(d.ctx, &cri.PullImageRequest{}) }) // of no name: refused
 	d.busy.Go(func() { _, _ = k.Runtime.ContainerStats(d.ctx, &cri.ContainerStatsRequest{ContainerId: "c"}) })
 	d.again(time.Second, func(int) {
 		lost, err := fakecri.NewKubelet(n.cri)
