@@ -16,8 +16,8 @@ import (
 	yaml "sigs.k8s.io/yaml/goyaml.v3"
 )
 
-// Key is the setting's name of a flag: "orphanTimeout" of "orphan-timeout".
-func Key(flag string) string {
+// setting is the name of a flag in the file: "orphanTimeout" of "orphan-timeout".
+func setting(flag string) string {
 	var b strings.Builder
 	up := false
 	for _, r := range flag {
@@ -42,7 +42,7 @@ func Apply(flags *pflag.FlagSet, file string, content []byte) error {
 		return err
 	}
 	byKey := map[string]*pflag.Flag{}
-	flags.VisitAll(func(f *pflag.Flag) { byKey[Key(f.Name)] = f })
+	flags.VisitAll(func(f *pflag.Flag) { byKey[setting(f.Name)] = f })
 	seen := map[string]int{}
 	var errs []error
 	for i := 0; i+1 < len(top.Content); i += 2 {

@@ -12,7 +12,7 @@ func Schema(flags *pflag.FlagSet, title string) []byte {
 	properties := map[string]any{}
 	flags.VisitAll(func(f *pflag.Flag) {
 		if !f.Hidden {
-			properties[Key(f.Name)] = property(f)
+			properties[setting(f.Name)] = property(f)
 		}
 	})
 	b, _ := json.MarshalIndent(map[string]any{ // of these types nothing fails

@@ -110,9 +110,6 @@ func (p *Place) touched() (bool, error) {
 // Close lets go of the directory.
 func (p *Place) Close() { _ = p.dir.Close() }
 
-// Path is the resolved path.
-func (p *Place) Path() string { return p.path }
-
 // moved says whether the path's directory is no longer the one held open.
 func (p *Place) moved() bool {
 	var now, held unix.Stat_t
