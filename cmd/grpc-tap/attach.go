@@ -88,7 +88,7 @@ ends every takeover on the node, and allows none while it is there.`,
 	f.BoolVar(&a.join, "join", false, "only be the tap of relays that stand by themselves at the paths given, and wait for such; take nothing over")
 	f.StringVar(&show.remember, "remember", "", "with --join: keep in this `FILE` what the next tap needs to go on with pods' traces")
 	f.DurationVar(&a.take.Drain, "drain", 0, "cut off connections that remain this long after the end (0: let them end by themselves)")
-	f.StringVar(&a.node.KubeletDir, "kubelet-dir", "", "the kubelet's `DIR` (default /var/lib/kubelet)")
+	kubeletFlag(f, &a.node)
 	takeFlags(f, &a.take)
 	show.add(f)
 	return c

@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"github.com/grpc-tap/grpc-tap/internal/discover"
@@ -49,8 +50,13 @@ A dead socket is a file that nobody listens at.`,
 		},
 	}
 	c.Flags().StringVarP(&format, "output", "o", "text", "how to print sockets: text, or json (an object a line)")
-	c.Flags().StringVar(&node.KubeletDir, "kubelet-dir", "", "the kubelet's `DIR`, its --root-dir (default /var/lib/kubelet, and where k0s and microk8s have it)")
+	kubeletFlag(c.Flags(), &node)
 	return c
+}
+
+// kubeletFlag is a flag that several commands have.
+func kubeletFlag(f *pflag.FlagSet, node *discover.Config) {
+	f.StringVar(&node.KubeletDir, "kubelet-dir", "", "the kubelet's `DIR`, its --root-dir (default /var/lib/kubelet, and where k0s and microk8s have it)")
 }
 
 func runDiscover(ctx context.Context, node discover.Config, format string, taken func(path string) (by, server string), stdout, stderr io.Writer) error {

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/grpc-tap/grpc-tap/internal/discover"
-	"github.com/grpc-tap/grpc-tap/internal/takeover"
 )
 
 func newDoctor() *cobra.Command {
@@ -51,8 +50,8 @@ a FAIL. As anybody but root it says less, and what it could not tell.`,
 	}
 	f := c.Flags()
 	f.BoolVar(&d.reset, "reset", false, "forget the relays that died, so that takeovers are allowed again")
-	f.StringVar(&d.node.KubeletDir, "kubelet-dir", "", "the kubelet's `DIR` (default /var/lib/kubelet)")
-	f.StringVar(&d.stateDir, "state-dir", takeover.StateDir, "`DIR` of the kill switch (a file named disable there) and of what is known of relays that died")
+	kubeletFlag(f, &d.node)
+	stateFlag(f, &d.stateDir)
 	f.StringVarP(&format, "output", "o", "text", "how to print: text, or json (a finding a line)")
 	return c
 }

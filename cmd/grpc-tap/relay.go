@@ -152,7 +152,11 @@ func (r *relayFlags) stand(ctx context.Context) error {
 // takeFlags are the flags that attach and its relays share.
 func takeFlags(f *pflag.FlagSet, cfg *takeover.Config) {
 	f.BoolVar(&cfg.Unguarded, "unguarded", false, "do without the process that gives the paths back if the relay is killed")
-	f.StringVar(&cfg.StateDir, "state-dir", takeover.StateDir, "`DIR` of the kill switch (a file named disable there) and of what is known of relays that died")
+	stateFlag(f, &cfg.StateDir)
+}
+
+func stateFlag(f *pflag.FlagSet, dir *string) {
+	f.StringVar(dir, "state-dir", takeover.StateDir, "`DIR` of the kill switch (a file named disable there) and of what is known of relays that died")
 }
 
 // swapped is a path of grpc-tap's own.

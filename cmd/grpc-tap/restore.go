@@ -30,7 +30,7 @@ leaves alone what is not grpc-tap's.`,
 			return restore(c.OutOrStdout(), node, paths, !noFollow)
 		},
 	}
-	c.Flags().StringVar(&node.KubeletDir, "kubelet-dir", "", "the kubelet's `DIR` (default /var/lib/kubelet)")
+	kubeletFlag(c.Flags(), &node)
 	c.Flags().BoolVar(&noFollow, "no-follow", false, "leave alone what a PATH that is a link leads to: somebody else may have taken that")
 	return c
 }
