@@ -1,39 +1,18 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"net"
-	"os"
 	"path/filepath"
-	"strings"
+	"sync/atomic"
 	"testing"
+
+	"google.golang.org/grpc"
 
 	"github.com/grpc-tap/grpc-tap/test/fakecri"
 )
-
-// relays are the pids of the relays that run on the agent's node, by the path of each.
-func (a *agent) relays() map[string][]int {
-	a.t.Helper()
-	all := map[string][]int{}
-	exes, _ := filepath.Glob("/proc/[0-9]*/exe")
-	for _, exe := range exes {
-		if at, err := os.Readlink(exe); err != nil || !strings.HasPrefix(at, a.path("host")+"/") {
-			continue
-		}
-		var pid int
-		fmt.Sscanf(exe, "/proc/%d/", &pid)
-		if args := argv(pid); len(args) > 3 && args[1] == "relay" {
-			all[args[3]] = append(all[args[3]], pid) // --take PATH
-		}
-	}
-	return all
-}
-
-// argv is what a process was started with; nil: it is gone.
-func argv(pid int) []string {
-	line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	return strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
-}
 
 // TestAgentTooMany: of drivers' sockets so many are tapped and no more, and those that are
 // stay tapped, also by the next agent. The runtime's always is.
@@ -49,9 +28,7 @@ func TestAgentTooMany(t *testing.T) {
 	more := []string{a.driver("a.csi.test"), a.driver("z.csi.test")} // before them in the directory, and behind
 	says := func() {
 		t.Helper()
-		a.Until("it says which are too many", eventuallyTime, func() bool {
-			return strings.Contains(a.Said(), fmt.Sprintf("2 drivers' sockets are tapped, and no more: not %q; deny (or allow) by name what need not be", more))
-		})
+		a.says(fmt.Sprintf("2 drivers' sockets are tapped, and no more: not %q; deny (or allow) by name what need not be", more))
 		if all := a.relays(); len(all) != 3 || len(all[n.cri]) != 1 || len(all[tapped[0]]) != 1 || len(all[tapped[1]]) != 1 {
 			t.Errorf("relays: %v", all)
 		}
@@ -64,24 +41,40 @@ func TestAgentTooMany(t *testing.T) {
 	a.stands(more[0])
 }
 
+// TestAgentStrangers: a socket whose server does not say who it is, since it speaks
+// something else or hangs, is not taken: it might be one that is denied. It is not
+// greeted again and again either.
+func TestAgentStrangers(t *testing.T) {
+	n := newFakeNode(t)
+	a := onAgent(t, n, "deny: [slow.csi.test]")
+	foreign, slow := a.path("kubelet/plugins/foreign/x.sock"), a.path("kubelet/plugins/slow/csi.sock")
+	mkdir(t, filepath.Dir(foreign))
+	var dialled atomic.Int64
+	listenRaw(t, foreign, func(c net.Conn) { dialled.Add(1); io.Copy(io.Discard, c) })
+	a.serves(slow, "slow.csi.test", fakecri.WithServerOptions(grpc.UnaryInterceptor(
+		func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})))
+	a.starts()
+	for _, path := range []string{foreign, slow} {
+		a.says(fmt.Sprintf("%q is not tapped: it does not say who it is", path))
+	}
+	for i := range 3 { // each comes at a later look
+		a.stands(a.driver(fmt.Sprintf("later%d.csi.test", i)))
+	}
+	if n := dialled.Load(); n != 1 || !nothingBeside(foreign, slow) {
+		t.Errorf("the foreign server was dialled %d times; nothing is beside them: %t", n, nothingBeside(foreign, slow))
+	}
+}
+
 // TestAgentGone: a socket that is gone for good, or left dead, keeps no relay. What was
 // counted stays so; and where it comes back, it is tapped again.
 func TestAgentGone(t *testing.T) {
 	n := newFakeNode(t)
 	a := onAgent(t, n, "metricsListen: 127.0.0.1:0")
-	dir := a.path("kubelet/plugins/gone.csi.test")
-	mkdir(t, dir)
-	serves := func(path string) *fakecri.Driver {
-		t.Helper()
-		d := fakecri.NewDriver(fakecri.WithName("gone.csi.test"))
-		if err := d.Start(path); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(d.Stop)
-		return d
-	}
-	absent, dead := filepath.Join(dir, "absent.sock"), filepath.Join(dir, "dead.sock")
-	first, second := serves(absent), serves(dead)
+	absent, dead := a.path("kubelet/plugins/gone.csi.test/absent.sock"), a.path("kubelet/plugins/gone.csi.test/dead.sock")
+	first, second := a.serves(absent, "gone.csi.test"), a.serves(dead, "gone.csi.test")
 	a.starts()
 	page := pageOf(a.Tap)
 	for _, path := range []string{n.cri, absent, dead} {
@@ -98,14 +91,12 @@ func TestAgentGone(t *testing.T) {
 		return len(all) == 1 && len(all[n.cri]) == 1
 	})
 	for _, path := range []string{absent, dead} {
-		if said := fmt.Sprintf("%q has been gone for 3s", path); !strings.Contains(a.Said(), said) {
-			t.Errorf("it does not say %s", said)
-		}
+		a.says(fmt.Sprintf("%q has been gone for 3s", path))
 		page.until(1, takeovers, "socket", path, "result", "joined")
 	}
 	a.told(n.cri, func() error { return version(n.cri) })
 
-	serves(absent)
+	a.serves(absent, "gone.csi.test")
 	page.until(2, takeovers, "socket", absent, "result", "joined")
 	a.told(absent, func() error { return probe(absent) })
 }
@@ -113,7 +104,7 @@ func TestAgentGone(t *testing.T) {
 // leaveDead leaves a socket that nobody listens to, as one whose server was killed.
 func leaveDead(t testing.TB, path string) {
 	t.Helper()
-	lis, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	lis, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,62 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/grpc-tap/grpc-tap/internal/takeover"
 )
-
-// by is the process that has a path.
-func by(t testing.TB, path string) (pid int) {
-	t.Helper()
-	st, err := takeover.Read(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return st.By
-}
-
-// TestAgentUpgrade: an agent of another version has relays of its own take the place of
-// those that stand. No call fails, and of the old version nothing stays.
-func TestAgentUpgrade(t *testing.T) {
-	n := newFakeNode(t)
-	a := onAgent(t, n)
-	l := runtimeTraffic(t, n.cri)
-	a.starts()
-	a.stands(n.cri)
-	l.more(20)
-	old := by(t, n.cri)
-	a.leave()
-
-	a.argv[0] = a.newer()
-	a.starts()
-	a.stands(n.cri)
-	a.Until("another relay stands", eventuallyTime, func() bool { pid := by(t, n.cri); return pid != 0 && pid != old })
-	a.told(n.cri, func() error { return nil })
-	l.more(20)
-	a.Until("the old one has ended, and its executable is gone", 2*eventuallyTime, func() bool {
-		exes, _ := filepath.Glob(a.path("host/grpc-tap-*"))
-		return unix.Kill(old, 0) != nil && len(exes) == 1
-	})
-	l.fine()
-	l.end()
-}
-
-// newer is an executable of another version.
-func (a *agent) newer() (path string) {
-	a.t.Helper()
-	path = a.path("grpc-tap")
-	program, err := os.ReadFile(binary)
-	if err == nil { // what is behind an executable's end is nobody's
-		err = os.WriteFile(path, append(program, "newer"...), 0o755)
-	}
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return path
-}
 
 // onNode holds that a relay runs on the node itself, as another process does that is
 // given: from a file in its directory, and in its namespaces.
@@ -117,9 +64,7 @@ func TestAgentInContainer(t *testing.T) {
 // no unit.
 func TestAgentUnits(t *testing.T) {
 	n := newFakeNode(t)
-	a := onAgent(t, n, "unguarded: true") // the lab's systemd is in a cgroup of its own, which no guard can leave
-	s := a.lab.Systemd(filepath.Join("..", "..", "deploy", "systemd"), "")
-	a.argv = append(a.argv[:len(a.argv)-1], fmt.Sprint(s.PID()))
+	a, s := onSystemd(t, n)
 	l := runtimeTraffic(t, n.cri)
 	a.starts()
 	a.stands(n.cri)
@@ -160,34 +105,13 @@ func TestAgentUnits(t *testing.T) {
 func TestAgentSystemdStands(t *testing.T) {
 	t.Parallel() // it waits for it for ten seconds
 	n := newFakeNode(t)
-	a := onAgent(t, n, "unguarded: true")
-	s := a.lab.Systemd(filepath.Join("..", "..", "deploy", "systemd"), "")
-	a.argv = append(a.argv[:len(a.argv)-1], fmt.Sprint(s.PID()))
+	a, s := onSystemd(t, n)
 	a.starts()
 	a.stands(n.cri)
-	if err := unix.Kill(s.PID(), unix.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	stop(t, s.PID())
 	defer unix.Kill(s.PID(), unix.SIGCONT)
 	driver := a.driver("new.csi.test")
-	a.Until("it says that systemd does not answer", 2*eventuallyTime, func() bool {
-		return strings.Contains(a.Said(), driver+": ask systemd to start ")
-	})
+	a.says(driver + ": ask systemd to start ")
 	a.told(n.cri, func() error { return version(n.cri) })
 	a.leave()
-}
-
-// TestAgentMovesLater: a client for which there is no moment when the agent comes is
-// seen once it calls less.
-func TestAgentMovesLater(t *testing.T) {
-	needRoot(t, "pidfd_getfd")
-	t.Parallel() // it waits for half a minute
-	s := fakeProcess(t, 0)
-	l := newLoad(t)
-	l.stays(s.path)
-	a := onAgent(t, &fakeNode{cri: s.path, t: t}, "liveAttach: true", "liveAgain: 1s")
-	a.starts()
-	a.Until("there is no moment", time.Minute, func() bool { return strings.Contains(a.Said(), "there was no moment within") })
-	l.end()
-	a.Until("it is moved", time.Minute, func() bool { return strings.Contains(a.Said(), "1 connection moved, and seen from the next call on") })
 }

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -69,8 +68,7 @@ func TestAgentSaysWhy(t *testing.T) {
 			page := pageOf(a.Tap)
 
 			names := strings.NewReplacer("HOST", host, "SOCKETS", sockets, "STATE", state)
-			line := "no relay stands at " + n.cri + ": "
-			a.Until("it says why", eventuallyTime, func() bool { return strings.Contains(a.Said(), line) })
+			a.says("no relay stands at " + n.cri + ": ")
 			code, ready := page.get("/readyz", "")
 			if code != http.StatusServiceUnavailable {
 				t.Errorf("/readyz: %d", code)
@@ -84,7 +82,7 @@ func TestAgentSaysWhy(t *testing.T) {
 			eventually(t, "no executable is left", func() bool { left, _ := filepath.Glob(host + "/*"); return len(left) == 0 })
 
 			node.mend(t, host, sockets, state)
-			a.Until("a relay stands", 2*eventuallyTime, func() bool { return strings.Contains(a.Said(), "on "+n.cri+", relayed by pid") })
+			a.stands(n.cri)
 			if code, ready := page.get("/readyz", ""); code != http.StatusOK {
 				t.Errorf("/readyz: %d %s", code, ready)
 			}
@@ -120,22 +118,18 @@ func TestAgentNotReadyAtOnce(t *testing.T) {
 // of it is left on the node.
 func TestAgentUnitsSayWhy(t *testing.T) {
 	n := newFakeNode(t)
-	a := onAgent(t, n, "unguarded: true") // as in TestAgentUnits
-	s := a.lab.Systemd(filepath.Join("..", "..", "deploy", "systemd"), "")
-	a.argv = append(a.argv[:len(a.argv)-1], fmt.Sprint(s.PID()))
+	a, s := onSystemd(t, n)
 	mkdir(t, a.path("state/mirror"))
 	chmod(t, a.path("state/mirror"), 0o777)
 	a.starts()
-	a.Until("it says why", eventuallyTime, func() bool {
-		return strings.Contains(a.Said(), "no relay stands at "+n.cri+": the taps' socket ")
-	})
+	a.says("no relay stands at " + n.cri + ": the taps' socket ")
 	a.leave()
-	eventually(t, "no unit and no executable is left", func() bool {
+	a.uninstalled()
+	eventually(t, "no unit is left", func() bool {
 		units, err := s.Ctl("list-units", "--all", "--plain", "--no-legend", "grpc-tap-*")
 		if err != nil {
 			t.Fatal(err)
 		}
-		left, _ := filepath.Glob(a.path("host/*"))
-		return strings.TrimSpace(units) == "" && len(left) == 0
+		return strings.TrimSpace(units) == ""
 	})
 }

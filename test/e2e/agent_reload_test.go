@@ -1,11 +1,6 @@
 package e2e
 
 import (
-	"bytes"
-	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +8,30 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/sys/unix"
 )
+
+// TestAgentSettings: another file of settings is gone on with, one with a mistake is
+// not, and what is denied from then on is given back in time.
+func TestAgentSettings(t *testing.T) {
+	n := newFakeNode(t)
+	a := onAgent(t, n)
+	first, second := a.driver("first.csi.test"), a.driver("second.csi.test")
+	a.starts()
+	for _, path := range []string{n.cri, first, second} {
+		a.stands(path)
+	}
+	a.settings("denyy: [second*]", "payload: some")
+	a.says("is not taken: ", `there is no setting "denyy"`)
+	a.told(second, func() error { return probe(second) })
+
+	a.settings("deny: [second*]")
+	a.says("has changed: going on")
+	a.gone(second)
+	a.told(first, func() error { return probe(first) })
+	a.told(n.cri, func() error { return version(n.cri) })
+	if err := probe(second); err != nil {
+		t.Error(err)
+	}
+}
 
 // TestAgentSettingsNotHad: settings that are right but can't be had on this node are said,
 // and the agent goes on with those before; also with the next that can be. At its start
@@ -41,11 +60,7 @@ func TestAgentSettingsNotHad(t *testing.T) {
 	a.leave()
 	a.settings("metricsListen: 203.0.113.1:9464")
 	a.starts()
-	<-a.Done()
-	a.stopped = true
-	if !strings.Contains(a.Said(), "cannot assign requested address") {
-		t.Errorf("it said:\n%s", a.Said())
-	}
+	a.fails("cannot assign requested address")
 }
 
 // TestAgentRelaySettings: what a relay was told is changed by another that takes its place,
@@ -59,9 +74,7 @@ func TestAgentRelaySettings(t *testing.T) {
 // TestAgentUnitSettings: the same of transient units, whose names must differ for that.
 func TestAgentUnitSettings(t *testing.T) {
 	n := newFakeNode(t)
-	a := onAgent(t, n, "unguarded: true") // as in TestAgentUnits
-	s := a.lab.Systemd(filepath.Join("..", "..", "deploy", "systemd"), "")
-	a.argv = append(a.argv[:len(a.argv)-1], fmt.Sprint(s.PID()))
+	a, _ := onSystemd(t, n)
 	a.relaySettings(n)
 }
 
@@ -100,9 +113,7 @@ func (a *agent) relayTold(path, flag string) string {
 // still carries a connection.
 func TestAgentUnitSettingsBack(t *testing.T) {
 	n := newFakeNode(t)
-	a := onAgent(t, n, "unguarded: true") // as in TestAgentUnits
-	s := a.lab.Systemd(filepath.Join("..", "..", "deploy", "systemd"), "")
-	a.argv = append(a.argv[:len(a.argv)-1], fmt.Sprint(s.PID()))
+	a, _ := onSystemd(t, n)
 	driver := a.driver("held.csi.test")
 	a.starts()
 	a.stands(driver)
@@ -126,17 +137,5 @@ func TestAgentUnitSettingsBack(t *testing.T) {
 	probes()
 	if by(t, driver) == first || unix.Kill(first, 0) != nil {
 		t.Error("the first relay carries no connection")
-	}
-}
-
-// rewrite changes a line of its settings.
-func (a *agent) rewrite(line, to string) {
-	a.t.Helper()
-	content, err := os.ReadFile(a.config)
-	if err == nil {
-		err = os.WriteFile(a.config+".new", bytes.Replace(content, []byte(line), []byte(to), 1), 0o600)
-	}
-	if err = errors.Join(err, os.Rename(a.config+".new", a.config)); err != nil {
-		a.t.Fatal(err)
 	}
 }

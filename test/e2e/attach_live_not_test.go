@@ -21,23 +21,6 @@ import (
 
 // Live attach where it is not for: it says so in one line, and goes on.
 
-// says waits until it says all of these, in one line.
-func (a *attached) says(all ...string) {
-	a.t.Helper()
-	a.Until(fmt.Sprintf("it says %q", all), eventuallyTime, func() bool {
-	lines:
-		for line := range strings.Lines(a.Said()) {
-			for _, s := range all {
-				if !strings.Contains(line, s) {
-					continue lines
-				}
-			}
-			return true
-		}
-		return false
-	})
-}
-
 // pollSocket is, in the environment of this test's program, the socket that it is
 // to poll, in place of the tests.
 const pollSocket = "GRPC_TAP_E2E_POLL"

@@ -3,12 +3,12 @@ package e2e
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -118,7 +118,7 @@ func fails(t testing.TB, code int, out string, err error, says ...string) {
 func nobodyStays(t testing.TB) {
 	t.Helper()
 	for end := time.Now().Add(eventuallyTime); ; time.Sleep(5 * time.Millisecond) {
-		left := running()
+		left := running(binary)
 		if len(left) == 0 {
 			return
 		}
@@ -132,14 +132,13 @@ func nobodyStays(t testing.TB) {
 	}
 }
 
-func running() (pids []int) {
+// running are the processes whose executable is this one, or in this directory.
+func running(path string) (pids []int) {
 	links, _ := filepath.Glob("/proc/[0-9]*/exe")
 	for _, link := range links {
-		if exe, _ := os.Readlink(link); exe == binary {
-			var pid int
-			if _, err := fmt.Sscanf(link, "/proc/%d/exe", &pid); err == nil {
-				pids = append(pids, pid)
-			}
+		if exe, err := os.Readlink(link); err == nil && (exe == path || filepath.Dir(exe) == path) {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(link)))
+			pids = append(pids, pid)
 		}
 	}
 	return pids

@@ -43,12 +43,7 @@ var notServers = []struct {
 		return dir + "/dir.sock/"
 	}, []string{"is no socket", "grpc-tap discover"}},
 	{"a dead socket", func(t *testing.T, dir string) string {
-		lis, err := net.ListenUnix("unix", &net.UnixAddr{Name: dir + "/dead.sock", Net: "unix"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		lis.SetUnlinkOnClose(false)
-		lis.Close()
+		leaveDead(t, dir+"/dead.sock")
 		return dir + "/dead.sock"
 	}, []string{"does not answer", "connection refused"}},
 	{"a datagram socket", func(t *testing.T, dir string) string {

@@ -1,11 +1,9 @@
 package e2e
 
 import (
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -99,7 +97,7 @@ func TestRestoreAll(t *testing.T) {
 func (a *attached) killAll() {
 	a.t.Helper()
 	a.stopped = true
-	killAtOnce(a.t, running()...)
+	killAtOnce(a.t, running(binary)...)
 	<-a.Done()
 	nobodyStays(a.t)
 }
@@ -114,14 +112,7 @@ func killAtOnce(t testing.TB, pids ...int) {
 		}
 	}
 	for _, pid := range pids {
-		eventually(t, fmt.Sprintf("process %d is stopped", pid), func() bool {
-			threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
-			return !slices.ContainsFunc(threads, func(thread string) bool {
-				stat, _ := os.ReadFile(thread)
-				_, after, _ := strings.Cut(string(stat), ") ")
-				return !strings.HasPrefix(after, "T")
-			})
-		})
+		stop(t, pid)
 	}
 	for _, pid := range pids {
 		if err := unix.Kill(pid, unix.SIGKILL); err != nil {

@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path"
 	"path/filepath"
@@ -172,7 +171,7 @@ func (d *daemonSet) upgraded() {
 		d.relay(path)
 		// A call that is made past the new one is not seen.
 		d.c.Until("nobody is left at the old relay of "+path, 2*eventuallyTime, func() bool {
-			return !slices.Contains(d.processes(), fmt.Sprintf("/proc/%d/exe", d.relays[i]))
+			return !slices.Contains(d.processes(), d.relays[i])
 		})
 	}
 	d.fine()

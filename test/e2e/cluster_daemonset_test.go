@@ -183,16 +183,8 @@ func (d *daemonSet) relay(path string) (pid int) {
 	return pid
 }
 
-// processes are the processes on the node whose executable the agent has put there.
-func (d *daemonSet) processes() (found []string) {
-	exes, _ := filepath.Glob("/proc/[0-9]*/exe")
-	for _, exe := range exes {
-		if at, err := os.Readlink(exe); err == nil && strings.HasPrefix(at, d.hostDir) {
-			found = append(found, exe)
-		}
-	}
-	return found
-}
+// processes are those on the node whose executable the agent has put there.
+func (d *daemonSet) processes() []int { return running(d.hostDir) }
 
 // filesBelow are the files below a directory, and whatever else is no directory.
 func filesBelow(t *testing.T, dir string) (names []string) {

@@ -120,7 +120,7 @@ func (f *fronted) relayEnds() {
 // eventuallyTime is how long what is sure to come may take on a busy machine.
 const eventuallyTime = 20 * time.Second
 
-// eventually waits until ok, which what describes. The time is for a machine
+// eventually waits until ok, which what describes.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(eventuallyTime); !ok(); time.Sleep(5 * time.Millisecond) {

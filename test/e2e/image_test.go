@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -48,8 +47,5 @@ func TestImage(t *testing.T) {
 	said := ctr("run", "--rm", "--runc-root", r.Path("runc"), "--cgroup", r.CgroupParent+"/image", name, filepath.Base(r.Dir), "/grpc-tap", "version")
 	if !strings.Contains(said, "grpc-tap") || !strings.Contains(said, "go1.") {
 		t.Errorf("%q", said)
-	}
-	if left, _ := os.ReadDir(out); len(left) == 0 {
-		t.Error("no image was made")
 	}
 }

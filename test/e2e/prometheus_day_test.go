@@ -34,8 +34,8 @@ const goodDriver, badDriver = "good.csi.test", "bad.csi.test"
 // newDay has a kubelet connect, before there is an agent.
 func newDay(t testing.TB, n *fakeNode, a *agent) *day {
 	t.Helper()
-	bad, driver := a.scripted(badDriver)
-	driver.On(csi.Node_NodePublishVolume_FullMethodName, fakecri.Fail(codes.Internal, "mount failed: exit status 32"))
+	bad := a.path("kubelet/plugins", badDriver, "csi.sock")
+	a.serves(bad, badDriver).On(csi.Node_NodePublishVolume_FullMethodName, fakecri.Fail(codes.Internal, "mount failed: exit status 32"))
 	d := &day{t: t, node: n, agent: a, good: a.driver(goodDriver), bad: bad, older: n.kubelet(n.cri, n.csi)}
 	if _, err := d.older.Runtime.Version(t.Context(), &cri.VersionRequest{}); err != nil {
 		t.Fatal(err)

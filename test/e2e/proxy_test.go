@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -80,6 +81,19 @@ func (p *Tap) Said() string {
 		p.t.Fatal(err)
 	}
 	return string(b)
+}
+
+// says waits until it says all of these, in one line.
+func (p *Tap) says(all ...string) {
+	p.t.Helper()
+	p.Until(fmt.Sprintf("it says %q", all), time.Minute, func() bool {
+		for line := range strings.Lines(p.Said()) {
+			if !slices.ContainsFunc(all, func(s string) bool { return !strings.Contains(line, s) }) {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // Complained are the lines on stderr that own up to not having understood or
