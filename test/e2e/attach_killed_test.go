@@ -185,19 +185,21 @@ func attachGuardKilled(t *testing.T, s served) {
 	a := attach(t, s.path)
 	l := runtimeTraffic(t, s.path)
 	l.more(50)
-	first := a.guard
-	a.kill(first, unix.SIGKILL)
-	eventually(t, "another guard is started", func() bool {
-		a.guard = childOf(a.relay, "guard")
-		return a.guard != 0 && a.guard != first
-	})
+	a.kill(a.guard, unix.SIGKILL)
+	a.guarded(l)
+}
+
+// guarded holds that another guard has taken the place of one that died, without a
+// failed call, and is as good.
+func (a *attached) guarded(l *load) {
+	t := a.t
+	t.Helper()
 	l.more(50)
-	if failed := l.failures(); len(failed) > 0 {
-		t.Errorf("%d calls failed, the first: %v", len(failed), failed[0].err)
-	}
-	eventually(t, "it is said", func() bool { return strings.Contains(a.Said(), "the guard died, and another has taken its place") })
+	l.fine()
+	a.says("the guard died, and another has taken its place")
+	a.guard = childOf(a.relay, "guard")
 	a.kill(a.relay, unix.SIGKILL)
-	back := awaitBack(t, s.path, a.was.Inode)
+	back := awaitBack(t, a.Listen, a.was.Inode)
 	a.fails()
 	a.isBack()
 	l.more(50)
@@ -211,22 +213,8 @@ func TestAttachGuardStopped(t *testing.T) {
 	n := newFakeNode(t)
 	a := attach(t, n.cri)
 	l := runtimeTraffic(t, n.cri)
-	first := a.guard
-	a.kill(first, unix.SIGSTOP)
-	eventually(t, "another guard has taken its place", func() bool {
-		return strings.Contains(a.Said(), "the guard died, and another has taken its place")
-	})
-	a.guard = childOf(a.relay, "guard")
-	if failed := l.failures(); len(failed) > 0 {
-		t.Errorf("%d calls failed, the first: %v", len(failed), failed[0].err)
-	}
-	a.kill(a.relay, unix.SIGKILL)
-	back := awaitBack(t, n.cri, a.was.Inode)
-	a.fails()
-	a.isBack()
-	l.more(50)
-	onlyInFlight(t, l, back)
-	l.end()
+	a.kill(a.guard, unix.SIGSTOP)
+	a.guarded(l)
 }
 
 // TestAttachRelayTerminated sends the relay the signals of a service manager

@@ -154,14 +154,16 @@ func TestAttachOtherNamespace(t *testing.T) {
 	nobodyStays(t)
 }
 
-// TestAttachFileSystems attaches on those that sockets lie on: a disk's, /run's,
-// a container's.
+// fileSystems are those that sockets lie on: a disk's, /run's, a container's.
+var fileSystems = map[string]func(t *testing.T) (dir string){
+	"ext4":    ext4,
+	"tmpfs":   func(t *testing.T) string { return tmpfs(t, "size=64k") },
+	"overlay": overlay,
+}
+
+// TestAttachFileSystems attaches on each.
 func TestAttachFileSystems(t *testing.T) {
-	for name, make := range map[string]func(t *testing.T) string{
-		"ext4":    ext4,
-		"tmpfs":   func(t *testing.T) string { return tmpfs(t, "size=64k") },
-		"overlay": overlay,
-	} {
+	for name, make := range fileSystems {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(make(t), "cri.sock")
 			serve(t, path)

@@ -212,11 +212,7 @@ func TestRestoreAfterReboot(t *testing.T) {
 // killed: the file system may give its new socket the inode of the relay's. It is
 // not taken for that, whatever restores.
 func TestRestoreInodeUsedAgain(t *testing.T) {
-	for name, make := range map[string]func(t *testing.T) string{
-		"ext4":    ext4,
-		"tmpfs":   func(t *testing.T) string { return tmpfs(t, "size=64k") },
-		"overlay": overlay,
-	} {
+	for name, make := range fileSystems {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(make(t), "cri.sock")
 			old := crashable(t, path)

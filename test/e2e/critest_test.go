@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"maps"
 	"os"
 	"regexp"
@@ -179,34 +178,8 @@ func readOutcome(t *testing.T, stdout, report string) outcome {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := outcome{specs: map[string]string{}}
+	o := outcome{specs: readSpecs(t, report, printed)}
 	o.line = regexp.MustCompile(`(?m)^Ran .*\n.*(Passed|Failed).*$`).FindString(string(printed))
 	o.line = strings.ReplaceAll(o.line, "\n", ": ")
-	var suites []struct {
-		SpecReports []struct {
-			ContainerHierarchyTexts           []string
-			LeafNodeType, LeafNodeText, State string
-			Failure                           struct{ Message string }
-		}
-	}
-	data, err := os.ReadFile(report)
-	if err == nil {
-		err = json.Unmarshal(data, &suites)
-	}
-	if err != nil {
-		t.Fatalf("critest left no report: %v; it printed:\n%s", err, printed[max(0, len(printed)-4096):])
-	}
-	for _, suite := range suites {
-		for _, s := range suite.SpecReports {
-			if s.LeafNodeType != "It" {
-				continue
-			}
-			name := strings.Join(append(s.ContainerHierarchyTexts, s.LeafNodeText), " ")
-			o.specs[name] = s.State
-			if s.State != "passed" && s.State != "skipped" {
-				t.Logf("%s: %s: %.300s", s.State, name, s.Failure.Message)
-			}
-		}
-	}
 	return o
 }
