@@ -33,11 +33,8 @@ type target struct{ address, app, port, phase, node, pod string }
 // test says what that would.
 func discovered(t testing.TB, l *lab.Lab, more map[string]any, pods ...target) (file string) {
 	t.Helper()
-	content, err := os.ReadFile(prometheusFile)
 	var config map[string]any
-	if err == nil {
-		err = yaml.UnmarshalStrict(content, &config)
-	}
+	err := yaml.UnmarshalStrict([]byte(contentOf(t, prometheusFile)), &config)
 	rules, abs := filepath.Abs(rulesFile)
 	if err != nil || abs != nil {
 		t.Fatal(err, abs)
@@ -61,7 +58,7 @@ func discovered(t testing.TB, l *lab.Lab, more map[string]any, pods ...target) (
 	config["scrape_configs"] = append(jobs, more)
 	config["global"] = map[string]any{"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "2s"}
 	config["rule_files"] = []string{rules}
-	content, err = yaml.Marshal(config)
+	content, err := yaml.Marshal(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,6 +138,7 @@ func TestPrometheus(t *testing.T) {
 	}
 	all.until("everything", func() bool { return len(all.left) == 0 })
 	d.ends()
+	checkDocumented(t, p)
 }
 
 // awaited is what has not returned data yet.
@@ -159,16 +157,12 @@ func (all queries) any(are func(asked) bool) bool {
 // alerts are the conditions of those that can come true here.
 func alerts(t testing.TB) (all []asked) {
 	t.Helper()
-	content, err := os.ReadFile(rulesFile)
 	var rules struct {
 		Groups []struct {
 			Rules []struct{ Alert, Expr string }
 		}
 	}
-	if err == nil {
-		err = yaml.Unmarshal(content, &rules)
-	}
-	if err != nil {
+	if err := yaml.Unmarshal([]byte(contentOf(t, rulesFile)), &rules); err != nil {
 		t.Fatal(err)
 	}
 	for _, g := range rules.Groups {

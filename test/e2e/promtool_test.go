@@ -1,9 +1,8 @@
 package e2e
 
 import (
-	"os"
+	"errors"
 	"os/exec"
-	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
@@ -14,13 +13,17 @@ import (
 	"github.com/grpc-tap/grpc-tap/test/lab"
 )
 
+const (
+	rulesTestFile    = "../../deploy/observability/prometheus/rules.test.yaml"
+	observabilityDoc = "../../docs/observability.md"
+)
+
 // TestPromtool has Prometheus' own tool check what is delivered, and try each alert on
 // hours of made-up samples.
 func TestPromtool(t *testing.T) {
 	l := lab.New(t)
 	config := discovered(t, l, map[string]any{"job_name": "more"}, target{address: "127.0.0.1:1", port: "metrics"})
-	tests := filepath.Join(filepath.Dir(rulesFile), "rules.test.yaml")
-	for _, argv := range [][]string{{"check", "rules", rulesFile}, {"check", "config", config}, {"test", "rules", tests}} {
+	for _, argv := range [][]string{{"check", "rules", rulesFile}, {"check", "config", config}, {"test", "rules", rulesTestFile}} {
 		out, err := exec.Command("promtool", argv...).CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "SUCCESS") {
 			t.Errorf("promtool %s: %v\n%s\n%s", strings.Join(argv, " "), err, out, lab.Install)
@@ -37,18 +40,11 @@ var (
 // TestEveryAlert: each has a case in which it fires, and a place in the docs that says
 // what to do.
 func TestEveryAlert(t *testing.T) {
-	read := func(path string) string {
-		content, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(content)
-	}
 	fires := map[string]bool{}
-	for _, m := range ruleNames.FindAllStringSubmatch(read(filepath.Join(filepath.Dir(rulesFile), "rules.test.yaml")), -1) {
+	for _, m := range ruleNames.FindAllStringSubmatch(contentOf(t, rulesTestFile), -1) {
 		fires[m[1]] = true
 	}
-	rules, doc := read(rulesFile), read(observabilityDoc)
+	rules, doc := contentOf(t, rulesFile), contentOf(t, observabilityDoc)
 	names := alertName.FindAllStringSubmatch(rules, -1)
 	for _, m := range names {
 		if !fires[m[1]] {
@@ -64,15 +60,9 @@ func TestEveryAlert(t *testing.T) {
 	}
 }
 
-const observabilityDoc = "../../docs/observability.md"
-
 // TestPrometheusRule runs the docs' command that makes the operator's object of the rules.
 func TestPrometheusRule(t *testing.T) {
-	doc, err := os.ReadFile(observabilityDoc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, found := strings.Cut(string(doc), "<!-- PrometheusRule -->\n```\n")
+	_, rest, found := strings.Cut(contentOf(t, observabilityDoc), "<!-- PrometheusRule -->\n```\n")
 	command, _, _ := strings.Cut(rest, "```\n")
 	made := strings.TrimSuffix(strings.TrimSpace(command), "| kubectl apply -f -")
 	if !found || made == command {
@@ -90,13 +80,7 @@ func TestPrometheusRule(t *testing.T) {
 		Spec             map[string]any
 	}
 	var rules map[string]any
-	content, err := os.ReadFile(rulesFile)
-	if err == nil {
-		err = yaml.Unmarshal(content, &rules)
-	}
-	if err == nil {
-		err = yaml.UnmarshalStrict(out, &object)
-	}
+	err = errors.Join(yaml.Unmarshal([]byte(contentOf(t, rulesFile)), &rules), yaml.UnmarshalStrict(out, &object))
 	if err != nil || object.Kind != "PrometheusRule" || object.Metadata.Name == "" || len(rules) == 0 || !reflect.DeepEqual(object.Spec, rules) {
 		t.Errorf("%v: %s", err, out)
 	}
