@@ -202,17 +202,6 @@ func (m *metrics) health() metric.Health {
 	return h
 }
 
-// dropped are the records that were not taken, by what would not take them.
-func (o *output) dropped() map[string]uint64 {
-	n := map[string]uint64{}
-	for sink, q := range map[string]*tap.Queue{"stdout": o.toStdout, "spans": o.toSpans, "metrics": o.toMetrics, "summary": o.toAlso} {
-		if q != nil {
-			n[sink] = q.Dropped()
-		}
-	}
-	return n
-}
-
 // bypassEvery is how often connections past us are looked for: it takes a look at
 // every process.
 const bypassEvery = 30 * time.Second
