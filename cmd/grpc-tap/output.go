@@ -58,30 +58,20 @@ func (s *showFlags) open(ctx context.Context, stop func(), stdout, stderr io.Wri
 		return nil, err
 	}
 	if span.Configured(s.endpoint, os.Getenv) {
-		v, _ := versionInfo()
-		o.spans, err = span.New(context.WithoutCancel(ctx), span.Options{Endpoint: s.endpoint, Insecure: s.insecure, Version: v, Log: o.log})
-		if err != nil {
+		if err := s.export(ctx, o); err != nil {
 			o.metrics.close(ctx)
 			return nil, err
 		}
-		if o.sampler, err = s.sampling.open(o.spans, o.log); err != nil {
-			o.metrics.close(ctx)
-			return nil, err
-		}
-		o.toSpans = tap.NewQueue("the exporter", o.spans, tap.QueueSize)
-		o.sinks = append(o.sinks, o.toSpans)
+		o.toSpans = o.queue("the exporter", o.spans)
 	}
 	if o.printed = s.printer(stdout); o.printed != nil {
-		o.toStdout = tap.NewQueue("stdout", &filtered{filter: s.filter, to: o.printed, stop: stop}, tap.QueueSize)
-		o.sinks = append(o.sinks, o.toStdout)
+		o.toStdout = o.queue("stdout", &filtered{filter: s.filter, to: o.printed, stop: stop})
 	}
 	if o.metrics != nil {
-		o.toMetrics = tap.NewQueue("the metrics", o.metrics, tap.QueueSize)
-		o.sinks = append(o.sinks, o.toMetrics)
+		o.toMetrics = o.queue("the metrics", o.metrics)
 	}
 	if also != nil {
-		o.toAlso = tap.NewQueue("the summary", also, tap.QueueSize)
-		o.sinks = append(o.sinks, o.toAlso)
+		o.toAlso = o.queue("the summary", also)
 	}
 	o.phases = newPhases(o.spans, o.metrics, s.keeps(), s.remember, o.log)
 	o.pods = identity.New()
@@ -93,6 +83,23 @@ func (s *showFlags) open(ctx context.Context, stop func(), stdout, stderr io.Wri
 		o.records.Sample = o.spans.Sample
 	}
 	return o, nil
+}
+
+// export makes what spans are sent by.
+func (s *showFlags) export(ctx context.Context, o *output) (err error) {
+	v, _ := versionInfo()
+	o.spans, err = span.New(context.WithoutCancel(ctx), span.Options{Endpoint: s.endpoint, Insecure: s.insecure, Version: v, Log: o.log})
+	if err == nil {
+		o.sampler, err = s.sampling.open(o.spans, o.log)
+	}
+	return err
+}
+
+// queue puts a queue before a sink.
+func (o *output) queue(name string, to tap.Sink) *tap.Queue {
+	q := tap.NewQueue(name, to, tap.QueueSize)
+	o.sinks = append(o.sinks, q)
+	return q
 }
 
 // filtered prints the records that match, until a write fails.
