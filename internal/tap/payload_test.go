@@ -124,3 +124,16 @@ func TestAPanicTellsNoBytes(t *testing.T) {
 		t.Errorf("said %s", said)
 	}
 }
+
+func TestSecretsOfMessagesAreScrubbed(t *testing.T) {
+	s := newSpine(t, nil)
+	s.runtime.On("/runtime.v1.RuntimeService/Version", fakecri.Fail(13, "mount //nas/x: password=hunter2: permission denied"))
+	_, err := s.kubelet.Runtime.Version(context.Background(), &runtime.VersionRequest{})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	s.end()
+	if r := s.records[0]; r.Message != "mount //nas/x: password=‹scrubbed›: permission denied" || r.Code != "INTERNAL" {
+		t.Errorf("told %s %q", r.Code, r.Message)
+	}
+}

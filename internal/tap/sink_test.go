@@ -105,3 +105,21 @@ func TestEveryRecordIsGivenOrCounted(t *testing.T) {
 		})
 	}
 }
+
+type slowSink struct{ release chan struct{} }
+
+func (s slowSink) Records([]*call.Record) { <-s.release }
+
+func TestASlowSinkHoldsUpNobodyAndIsCounted(t *testing.T) {
+	release := make(chan struct{})
+	q := NewQueue("slow", slowSink{release}, 2)
+	for range 10 {
+		q.put(&call.Record{})
+	}
+	// One may be in the sink's hands, two are queued.
+	if d := q.Dropped(); d != 7 && d != 8 {
+		t.Errorf("%d dropped", d)
+	}
+	close(release)
+	q.Close(context.Background())
+}

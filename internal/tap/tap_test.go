@@ -5,153 +5,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
-	"net"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/grpc-tap/grpc-tap/internal/call"
 	"github.com/grpc-tap/grpc-tap/internal/codec"
-	"github.com/grpc-tap/grpc-tap/internal/identity"
 	"github.com/grpc-tap/grpc-tap/internal/mirror"
-	"github.com/grpc-tap/grpc-tap/internal/proxy"
 	"github.com/grpc-tap/grpc-tap/test/fakecri"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// spine is a fake runtime behind a real relay and a tap, all in this process.
-type spine struct {
-	t       *testing.T
-	runtime *fakecri.Runtime
-	kubelet *fakecri.Kubelet
-	path    string
-	tap     *Tap
-	log     *syncBuffer
-	end     func() // detaches, and waits for the tap
-	mu      sync.Mutex
-	records []*call.Record
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
-// Records implements Sink.
-func (s *spine) Records(all []*call.Record) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.records = append(s.records, all...)
-}
-
-func newSpine(t *testing.T, decoder func(func(*codec.Call)) Decoder) *spine {
-	t.Helper()
-	return newSpineWith(t, Config{NewDecoder: decoder})
-}
-
-func newSpineWith(t *testing.T, cfg Config) *spine {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "spine")
-	must(t, err)
-	s := &spine{t: t, runtime: fakecri.NewRuntime(), path: filepath.Join(dir, "tap.sock"), log: &syncBuffer{}}
-	up := filepath.Join(dir, "up.sock")
-	must(t, s.runtime.Start(up))
-
-	ours, theirs := pair(t)
-	ended := make(chan error, 1)
-	go func() { ended <- proxy.Run(context.Background(), proxy.Config{Listen: s.path, Upstream: up}, theirs) }()
-	serving := make(chan struct{})
-	queue := NewQueue("test", s, QueueSize)
-	cfg.Out = NewOut(identity.New(), nil, queue)
-	cfg.Log = slog.New(slog.NewTextHandler(s.log, nil))
-	cfg.Serving = func(mirror.Hello, string) { close(serving) }
-	s.tap = New(cfg)
-	ahead := mirror.NewAhead(ours, mirror.DefaultAhead)
-	read := make(chan error, 1)
-	go func() {
-		r, h, err := mirror.NewReader(ahead)
-		if err == nil {
-			err = mirror.Ready(ours, mirror.Read)
-		}
-		if err == nil {
-			err = s.tap.Run(r, h)
-		}
-		read <- err
-	}()
-	<-serving
-	s.kubelet, err = fakecri.NewKubelet(s.path)
-	must(t, err)
-	s.end = sync.OnceFunc(func() {
-		_ = s.kubelet.Close()
-		_ = ours.CloseWrite()
-		if err := <-read; err != nil {
-			t.Errorf("tap: %v", err)
-		}
-		_ = ours.Close()
-		ahead.Close()
-		cfg.Out.Close()
-		queue.Close(context.Background())
-		if err := <-ended; err != nil {
-			t.Errorf("relay: %v", err)
-		}
-		s.runtime.Stop()
-		_ = os.RemoveAll(dir)
-	})
-	t.Cleanup(s.end)
-	return s
-}
-
-func pair(t *testing.T) (a, b *net.UnixConn) {
-	t.Helper()
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	must(t, err)
-	ends := make([]*net.UnixConn, 2)
-	for i, fd := range fds {
-		f := os.NewFile(uintptr(fd), "pair")
-		c, err := net.FileConn(f)
-		must(t, err)
-		_ = f.Close()
-		ends[i] = c.(*net.UnixConn)
-	}
-	return ends[0], ends[1]
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (s *spine) version() {
-	s.t.Helper()
-	if _, err := s.kubelet.Runtime.Version(context.Background(), &runtime.VersionRequest{}); err != nil {
-		s.t.Fatalf("a call failed: %v", err)
-	}
-}
 
 func TestAPodsStartIsTold(t *testing.T) {
 	s := newSpine(t, nil)
@@ -279,95 +146,57 @@ func TestAStallLosesNoCall(t *testing.T) {
 	}
 }
 
-func TestSecretsOfMessagesAreScrubbed(t *testing.T) {
-	s := newSpine(t, nil)
-	s.runtime.On("/runtime.v1.RuntimeService/Version", fakecri.Fail(13, "mount //nas/x: password=hunter2: permission denied"))
-	_, err := s.kubelet.Runtime.Version(context.Background(), &runtime.VersionRequest{})
-	if err == nil {
-		t.Fatal("no error")
+func TestARelayThatDiesIsSaid(t *testing.T) {
+	err, closed := ending(t, func(*mirror.Writer) {})
+	if !errors.Is(err, ErrRelayGone) {
+		t.Errorf("error %v", err)
 	}
-	s.end()
-	if r := s.records[0]; r.Message != "mount //nas/x: password=‹scrubbed›: permission denied" || r.Code != "INTERNAL" {
-		t.Errorf("told %s %q", r.Code, r.Message)
+	if !closed {
+		t.Error("calls that were cut with the relay are not told as lost")
 	}
 }
 
-func TestARelayThatDiesIsSaid(t *testing.T) {
+// A tap that another takes the place of ends without inventing how its calls end.
+func TestAnotherTapReads(t *testing.T) {
+	err, closed := ending(t, (*mirror.Writer).Over)
+	if !errors.Is(err, ErrOver) {
+		t.Errorf("error %v", err)
+	}
+	if closed {
+		t.Error("its calls are told as lost")
+	}
+}
+
+// ending is what a tap makes of a mirror that ends like this while a connection is open,
+// and whether it has closed that.
+func ending(t *testing.T, end func(*mirror.Writer)) (err error, closed bool) {
+	t.Helper()
 	var stream bytes.Buffer
 	w := mirror.NewWriter(mirror.DefaultQueue)
 	w.Hello("/a", "/b")
 	w.Open(1, mirror.Peers{}).Chunk(mirror.FromClient, []byte("x"))
+	end(w)
 	done := make(chan struct{})
 	close(done)
 	must(t, w.WriteTo(&stream, done))
 	r, h, err := mirror.NewReader(&stream)
 	must(t, err)
 	d := &closable{}
-	cfg := Config{Log: slog.New(slog.DiscardHandler), NewDecoder: func(func(*codec.Call)) Decoder { return d }}
-	if err := New(cfg).Run(r, h); !errors.Is(err, ErrRelayGone) {
-		t.Errorf("error %v", err)
-	}
-	if d.closed.IsZero() {
-		t.Error("calls that were cut with the relay are not told as lost")
-	}
+	err = New(Config{Log: slog.New(slog.DiscardHandler), NewDecoder: func(func(*codec.Call)) Decoder { return d }}).Run(r, h)
+	return err, d.closed
 }
 
-// closable is a decoder that notes when its connection was closed.
-type closable struct{ closed time.Time }
+// closable is a decoder that notes that its connection was closed.
+type closable struct {
+	Decoder
+	closed bool
+}
 
 func (*closable) Write(codec.Side, time.Time, []byte) error { return nil }
 func (*closable) GiveUp(time.Time, *codec.GaveUp) error     { return nil }
-func (*closable) End(codec.Side, time.Time)                 {}
 func (*closable) Running() int                              { return 0 }
-func (*closable) Open() iter.Seq2[string, time.Time] {
-	return func(func(string, time.Time) bool) {}
-}
-func (*closable) OverLimit() uint64 { return 0 }
-
-func (d *closable) Close(at time.Time) { d.closed = at }
-
-type slowSink struct{ release chan struct{} }
-
-func (s slowSink) Records([]*call.Record) { <-s.release }
-
-func TestASlowSinkHoldsUpNobodyAndIsCounted(t *testing.T) {
-	release := make(chan struct{})
-	q := NewQueue("slow", slowSink{release}, 2)
-	for range 10 {
-		q.put(&call.Record{})
-	}
-	// One may be in the sink's hands, two are queued.
-	if d := q.Dropped(); d != 7 && d != 8 {
-		t.Errorf("%d dropped", d)
-	}
-	close(release)
-	q.Close(context.Background())
-}
-
-func TestTraceparent(t *testing.T) {
-	const id, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-	for s, want := range map[string]bool{
-		"00-" + id + "-" + parent + "-01":                              true,
-		"00-" + id + "-" + parent + "-00":                              true,
-		"cc-" + id + "-" + parent + "-01-what-the-future-will-be-like": true,
-		"00-" + id + "-" + parent + "-01-more":                         false,
-		"ff-" + id + "-" + parent + "-01":                              false,
-		"00-" + strings.Repeat("0", 32) + "-" + parent + "-01":         false,
-		"00-" + id + "-" + strings.Repeat("0", 16) + "-01":             false,
-		"00-" + strings.ToUpper(id) + "-" + parent + "-01":             false,
-		"00-" + id + "-" + parent:                                      false,
-		"":                                                             false,
-	} {
-		r := &call.Record{}
-		trace(r, s, "vendor=1")
-		if r.NativeParent != want || (r.TraceID == id) != want || (r.ParentSpanID == parent) != want || (r.TraceState != "") != want {
-			t.Errorf("%q: %+v", s, r)
-		}
-		if len(r.TraceID) != 32 || len(r.SpanID) != 16 {
-			t.Errorf("%q: ids %q %q", s, r.TraceID, r.SpanID)
-		}
-	}
-}
+func (*closable) OverLimit() uint64                         { return 0 }
+func (d *closable) Close(time.Time)                         { d.closed = true }
 
 func TestPaths(t *testing.T) {
 	for path, want := range map[string]string{
@@ -408,27 +237,5 @@ func TestAsksForWhatItCannotDecode(t *testing.T) {
 	}
 	if st := tap.Stats(); st.Old != 1 || st.Blind != askAtMost+1 || st.Connections != askAtMost+2 {
 		t.Errorf("stats %+v", st)
-	}
-}
-
-// A tap that another takes the place of ends without inventing how its calls end.
-func TestAnotherTapReads(t *testing.T) {
-	var stream bytes.Buffer
-	w := mirror.NewWriter(mirror.DefaultQueue)
-	w.Hello("/a", "/b")
-	w.Open(1, mirror.Peers{}).Chunk(mirror.FromClient, []byte("x"))
-	w.Over()
-	done := make(chan struct{})
-	close(done)
-	must(t, w.WriteTo(&stream, done))
-	r, h, err := mirror.NewReader(&stream)
-	must(t, err)
-	d := &closable{}
-	cfg := Config{Log: slog.New(slog.DiscardHandler), NewDecoder: func(func(*codec.Call)) Decoder { return d }}
-	if err := New(cfg).Run(r, h); !errors.Is(err, ErrOver) {
-		t.Errorf("error %v", err)
-	}
-	if !d.closed.IsZero() {
-		t.Error("its calls are told as lost")
 	}
 }
