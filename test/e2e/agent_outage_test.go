@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"regexp"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -60,7 +58,7 @@ func TestAgentCollectorAbsent(t *testing.T) {
 		select {
 		case <-ctx.Done():
 		case <-time.After(lasts / 10):
-			rss = append(rss, residentKiB(t, a.PID()))
+			rss = append(rss, a.KiB())
 		}
 	}
 	busy.Wait()
@@ -84,17 +82,4 @@ func TestAgentCollectorAbsent(t *testing.T) {
 	if p.value("grpc_tap_spans_dropped_total", "reason", "queue_full") == 0 {
 		t.Error("the queue was never full")
 	}
-}
-
-var resident = regexp.MustCompile(`(?m)^VmRSS:\s+(\d+) kB$`)
-
-func residentKiB(t testing.TB, pid int) int {
-	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	m := resident.FindSubmatch(b)
-	if err != nil || m == nil {
-		t.Fatalf("%v: %s", err, b)
-	}
-	kib, _ := strconv.Atoi(string(m[1]))
-	return kib
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -89,6 +91,20 @@ func (l *Lab) output(name string) (string, *os.File, error) {
 
 // PID is the process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+var resident = regexp.MustCompile(`(?m)^VmRSS:\s+(\d+) kB$`)
+
+// KiB is how much of it is in memory.
+func (p *Process) KiB() int {
+	p.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+	m := resident.FindSubmatch(status)
+	if err != nil || m == nil {
+		p.t.Fatalf("%s: %v: %s", p.Name, err, status)
+	}
+	kib, _ := strconv.Atoi(string(m[1]))
+	return kib
+}
 
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }

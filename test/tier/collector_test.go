@@ -90,7 +90,7 @@ func (c *Collector) End(t testing.TB) {
 // CPU is the processor time that it has used (proc_pid_stat(5), fields 14 and 15).
 func (c *Collector) CPU(t testing.TB) time.Duration {
 	t.Helper()
-	stat, err := os.ReadFile(c.proc("stat"))
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.PID()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,24 +98,6 @@ func (c *Collector) CPU(t testing.TB) time.Duration {
 	user, _ := strconv.ParseInt(fields[11], 10, 64)
 	system, _ := strconv.ParseInt(fields[12], 10, 64)
 	return time.Duration(user+system) * time.Second / 100 // USER_HZ
-}
-
-var resident = regexp.MustCompile(`(?m)^VmRSS:\s+(\d+) kB$`)
-
-// MiB is how much of it is in memory.
-func (c *Collector) MiB(t testing.TB) int {
-	t.Helper()
-	status, err := os.ReadFile(c.proc("status"))
-	m := resident.FindSubmatch(status)
-	if err != nil || m == nil {
-		t.Fatalf("%v: %s", err, status)
-	}
-	kib, _ := strconv.Atoi(string(m[1]))
-	return kib >> 10
-}
-
-func (c *Collector) proc(file string) string {
-	return filepath.Join("/proc", strconv.Itoa(c.PID()), file)
 }
 
 // Value is the sum of one of its own metrics over all labels.

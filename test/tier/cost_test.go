@@ -88,10 +88,10 @@ func cost(t *testing.T, tier *Tier, nodes, seconds int, tape Tape) {
 		all = slices.Concat([]*Collector{tier.Gateway}, all)
 	}
 	fleet := NewFleet(t, nodes, tier.Endpoint(), tape)
-	empty := all[0].MiB(t)
+	empty := all[0].KiB() >> 10
 	fleet.Connect()
 	before := fleet.Settle(t)
-	connected := all[0].MiB(t)
+	connected := all[0].KiB() >> 10
 	heap := all[0].Value(t, "otelcol_process_runtime_heap_alloc_bytes") >> 20
 	var begin, used []time.Duration
 	for _, c := range all {
@@ -104,7 +104,7 @@ func cost(t *testing.T, tier *Tier, nodes, seconds int, tape Tape) {
 		used = append(used, c.CPU(t)-begin[i])
 		sum += used[i]
 	}
-	full := all[0].MiB(t)
+	full := all[0].KiB() >> 10
 	until(t, "what collectors have taken arrives", func() bool { return tier.Sink.Distinct() >= int(counts.Exported) })
 	tier.End()
 
