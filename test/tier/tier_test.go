@@ -131,3 +131,23 @@ func (tier *Tier) End() {
 		}
 	}
 }
+
+// Arrived ends all, once each span is exported or dropped, and compares.
+func (tier *Tier) Arrived(fleet *Fleet) (Counts, Arrivals) {
+	tier.t.Helper()
+	counts := fleet.Settle(tier.t)
+	tier.End()
+	a := tier.Sink.Arrivals(fleet.Given)
+	tier.t.Logf("%+v: %+v", counts, a)
+	return counts, a
+}
+
+// Accounted is Arrived, and holds that no span is missing that the agents have not counted.
+func (tier *Tier) Accounted(fleet *Fleet) (Counts, Arrivals) {
+	tier.t.Helper()
+	counts, a := tier.Arrived(fleet)
+	if a.Missing > int(counts.Dropped) {
+		tier.t.Errorf("%d spans are missing, and the agents have counted %d", a.Missing, counts.Dropped)
+	}
+	return counts, a
+}

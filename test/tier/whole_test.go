@@ -11,10 +11,7 @@ func TestTierWhole(t *testing.T) {
 	tier := NewTier(t, 3).Behind()
 	fleet := NewFleet(t, 100, tier.Gateway.Address, NewTape(t, 10_000, 0, 3600))
 	fleet.Play(400, 20*time.Millisecond)
-	counts := fleet.Settle(t)
-	tier.End()
-	a := tier.Sink.Arrivals(fleet.Given)
-	t.Logf("%+v: %+v", counts, a)
+	counts, a := tier.Arrived(fleet)
 	if counts.Dropped != 0 || a.Missing != 0 || a.Twice != 0 {
 		t.Error("not each span came, and once")
 	}
