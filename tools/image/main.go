@@ -75,14 +75,11 @@ func imageOf(arch, file string, labels map[string]string) (v1.Image, error) {
 	}
 	var layer bytes.Buffer
 	w := tar.NewWriter(&layer)
-	header := &tar.Header{Name: "grpc-tap", Mode: 0o755, Size: int64(len(content)), Typeflag: tar.TypeReg, Format: tar.FormatPAX}
-	if err := w.WriteHeader(header); err != nil {
-		return nil, err
+	err = w.WriteHeader(&tar.Header{Name: "grpc-tap", Mode: 0o755, Size: int64(len(content)), Typeflag: tar.TypeReg, Format: tar.FormatPAX})
+	if err == nil {
+		_, err = w.Write(content)
 	}
-	if _, err := w.Write(content); err != nil {
-		return nil, err
-	}
-	if err := w.Close(); err != nil {
+	if err = errors.Join(err, w.Close()); err != nil {
 		return nil, err
 	}
 	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(layer.Bytes())), nil },
@@ -95,16 +92,12 @@ func imageOf(arch, file string, labels map[string]string) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return mutate.ConfigFile(img, configOf(img, arch, labels))
-}
-
-func configOf(img v1.Image, arch string, labels map[string]string) *v1.ConfigFile {
 	c, err := img.ConfigFile()
 	if err != nil {
-		return nil // ConfigFile of an image in memory: mutate says why
+		return nil, err
 	}
 	c = c.DeepCopy()
 	c.OS, c.Architecture = "linux", arch
 	c.Config.Entrypoint, c.Config.Labels = []string{"/grpc-tap"}, labels
-	return c
+	return mutate.ConfigFile(img, c)
 }
