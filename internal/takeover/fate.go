@@ -91,7 +91,7 @@ func (f fate) outlives(server int) error {
 	return nil
 }
 
-// leave does what leaveCgroup promises.
+// leave does what LeaveCgroup promises.
 func (f fate) leave() error {
 	ours, err := f.cgroups(f.pid)
 	if err != nil {
