@@ -1,5 +1,5 @@
 // Command kube is every program of a cluster's in one, linked once: the one that it is
-// called as, or that its first argument names. test/lab/cluster.sh builds it, in a module
+// called as, or that its first argument names. test/lab/kube.sh builds it, in a module
 // of its own.
 package main
 
