@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -90,11 +91,21 @@ func olderThanUs(path string) ([]discover.Connection, error) {
 		return nil, errors.New("it was a link to the server's own path, and who came by it can't be told from who dials that; restart the client")
 	}
 	all, err := discover.Connections(st.Server)
-	self, _ := os.Executable()
-	ours := func(p discover.Process) bool { return p.PID == st.By || p.Exe == self }
 	return slices.DeleteFunc(all, func(c discover.Connection) bool {
-		return slices.ContainsFunc(c.Clients, ours)
+		return slices.ContainsFunc(c.Clients, func(p discover.Process) bool { return p.PID == st.By || isRelay(p) })
 	}), err
+}
+
+// isRelay: a process is a relay or a guard, of whichever grpc-tap: an agent's run from
+// other files than the agent itself, and those that others took the place of from older
+// ones.
+func isRelay(p discover.Process) bool {
+	if self, _ := os.Executable(); p.Exe == self {
+		return true
+	}
+	cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.PID))
+	argv := strings.Split(string(cmdline), "\x00")
+	return strings.HasPrefix(filepath.Base(p.Exe), "grpc-tap") && len(argv) > 1 && (argv[1] == "relay" || argv[1] == "guard")
 }
 
 func sendOff(ctx context.Context, m *takeover.Mover, c discover.Connection, seen time.Time) error {

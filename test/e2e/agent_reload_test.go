@@ -110,10 +110,10 @@ func (a *agent) relayTold(path, flag string) string {
 }
 
 // TestAgentUnitSettingsBack: settings are taken back while the relay that had them first
-// still carries a connection.
+// still carries a connection, which does not pass us by for that.
 func TestAgentUnitSettingsBack(t *testing.T) {
 	n := newFakeNode(t)
-	a, _ := onSystemd(t, n)
+	a, _ := onSystemd(t, n, "metricsListen: 127.0.0.1:0")
 	driver := a.driver("held.csi.test")
 	a.starts()
 	a.stands(driver)
@@ -137,5 +137,8 @@ func TestAgentUnitSettingsBack(t *testing.T) {
 	probes()
 	if by(t, driver) == first || unix.Kill(first, 0) != nil {
 		t.Error("the first relay carries no connection")
+	}
+	if n := pageOf(a.Tap).value("grpc_tap_connections", "state", "bypassed"); n != 0 {
+		t.Errorf("%v connections pass by", n)
 	}
 }

@@ -54,9 +54,9 @@ func onAgent(t testing.TB, n *fakeNode, lines ...string) *agent {
 }
 
 // onSystemd is onAgent where the node runs systemd.
-func onSystemd(t testing.TB, n *fakeNode) (*agent, *lab.Systemd) {
+func onSystemd(t testing.TB, n *fakeNode, lines ...string) (*agent, *lab.Systemd) {
 	t.Helper()
-	a := onAgent(t, n, "unguarded: true") // the lab's systemd is in a cgroup of its own, which no guard can leave
+	a := onAgent(t, n, append(lines, "unguarded: true")...) // the lab's systemd is in a cgroup of its own, which no guard can leave
 	s := a.lab.Systemd(unitsDir, "")
 	a.argv[len(a.argv)-1] = strconv.Itoa(s.PID())
 	return a, s

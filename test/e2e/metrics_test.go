@@ -33,10 +33,11 @@ func pageOf(tap *Tap) *page {
 	tap.t.Helper()
 	p := &page{t: tap.t, accept: openMetrics, client: http.DefaultClient}
 	tap.Until("it says where its metrics are", eventuallyTime, func() bool {
-		if m := servesAt.FindStringSubmatch(tap.Said()); m != nil {
-			p.base = m[1]
+		all := servesAt.FindAllStringSubmatch(tap.Said(), -1)
+		if len(all) > 0 {
+			p.base = all[len(all)-1][1] // an agent's settings may have changed
 		}
-		return p.base != ""
+		return len(all) > 0
 	})
 	return p
 }
