@@ -127,7 +127,7 @@ func (d *daemonSet) outlives(k *realCollector) {
 	k.restarted()
 	d.fine()
 	k.goes()
-	page := d.c.page("grpc-tap", "grpc-tap", 9464)
+	page := d.page(9464)
 	d.c.Until("spans are dropped, and counted", 2*eventuallyTime, func() bool {
 		return page.value("grpc_tap_spans_dropped_total", "reason", "export_failed") > 0
 	})
@@ -146,12 +146,11 @@ func (d *daemonSet) restarted() {
 	for i, path := range d.paths {
 		// A guard takes a relay for hung that the machine lets wait for a second.
 		if pid := d.relay(path); pid != d.relays[i] {
-			d.c.t.Logf("%s: the relay was %d, and is %d: %v", path, d.relays[i], pid, d.c.page("grpc-tap", "grpc-tap", 9464).scrape()["grpc_tap_takeovers_total"])
+			d.c.t.Logf("%s: the relay was %d, and is %d: %v", path, d.relays[i], pid, d.page(9464).scrape()["grpc_tap_takeovers_total"])
 			d.relays[i] = pid
 		}
 	}
-	d.kubectl("rollout", "restart", "daemonset/grpc-tap")
-	d.rolled()
+	d.workload.restarted()
 	d.says("on "+d.paths[0]+", relayed by pid", "on "+d.paths[1]+", relayed by pid")
 	d.fine()
 	for i, path := range d.paths {

@@ -3,8 +3,6 @@
 package e2e
 
 import (
-	"encoding/json"
-	"fmt"
 	"math"
 	"os"
 	"strings"
@@ -17,7 +15,7 @@ import (
 // realCollector is deploy/observability/collector on a cluster: an OpenTelemetry
 // Collector, which passes on to the cluster's spans what the agents send it.
 type realCollector struct {
-	c       *cluster
+	workload
 	overlay string // its directory
 	before  int    // the spans that had arrived when it was last started
 }
@@ -55,10 +53,13 @@ func collectorImages(t *testing.T) []lab.Image {
 // where the spans go, and how the agents come to it without a service.
 func (c *cluster) collector() *realCollector {
 	c.t.Helper()
-	k := &realCollector{c: c, overlay: c.r.Path("collector")}
+	k := &realCollector{
+		workload: workload{c, "observability", "deployment", "opentelemetry-collector", "collector"},
+		overlay:  c.r.Path("collector"),
+	}
 	c.t.Cleanup(func() {
 		if c.t.Failed() {
-			c.t.Logf("the collector's log:\n%s", c.log("observability_*/collector"))
+			c.t.Logf("the collector's log:\n%s", k.log())
 		}
 	})
 	k.validate()
@@ -96,25 +97,6 @@ func (k *realCollector) validate() {
 	}
 }
 
-// kubectl is kubectl in the collector's namespace.
-func (k *realCollector) kubectl(args ...string) {
-	k.c.t.Helper()
-	k.c.api.Kubectl(append([]string{"--namespace", "observability"}, args...)...)
-}
-
-// rolled waits until the Deployment's pods are those that it asks for, and are ready.
-func (k *realCollector) rolled() {
-	k.c.t.Helper()
-	k.kubectl("rollout", "status", "deployment/opentelemetry-collector", "--timeout=2m")
-}
-
-// restarted rolls out the same again.
-func (k *realCollector) restarted() {
-	k.c.t.Helper()
-	k.kubectl("rollout", "restart", "deployment/opentelemetry-collector")
-	k.rolled()
-}
-
 // goes ends the collector, which first sends what it has.
 func (k *realCollector) goes() {
 	k.c.t.Helper()
@@ -135,7 +117,7 @@ func (k *realCollector) comes() {
 func (k *realCollector) toldOf(pods ...string) {
 	t := k.c.t
 	t.Helper()
-	page := k.c.page("observability", "opentelemetry-collector", 8889)
+	page := k.page(8889)
 	for _, pod := range pods {
 		labels := []string{"k8s_namespace_name", "default", "k8s_pod_name", pod, "k8s_node_name", "lab", "grpc_tap_pod_outcome", "started"}
 		k.c.Until("there is a metric of the start of "+pod, 2*eventuallyTime, func() bool {
@@ -156,7 +138,7 @@ func (k *realCollector) toldOf(pods ...string) {
 // took all. The agents are to be at an end.
 func (k *realCollector) passedOn() {
 	k.c.t.Helper()
-	page := k.c.page("observability", "opentelemetry-collector", 8888)
+	page := k.page(8888)
 	page.accept = "text/plain" // it has no other, and no _total in its counters' names
 	k.c.Until("what the collector has taken has arrived", eventuallyTime, func() bool {
 		taken, sent, arrived := page.value("otelcol_receiver_accepted_spans"), page.value("otelcol_exporter_sent_spans"), k.c.spans.Total()-k.before
@@ -172,18 +154,4 @@ func (k *realCollector) passedOn() {
 			}
 		}
 	}
-}
-
-// page is a port of the one pod of this name that there is.
-func (c *cluster) page(namespace, name string, port int) *page {
-	c.t.Helper()
-	var pods struct {
-		Items []struct{ Status struct{ PodIP string } }
-	}
-	said := c.api.Kubectl("--namespace", namespace, "get", "pods", "--selector=app.kubernetes.io/name="+name, "--output=json")
-	if err := json.Unmarshal([]byte(said), &pods); err != nil || len(pods.Items) != 1 {
-		c.t.Fatalf("the pod %s: %v, %s", name, err, said)
-	}
-	base := fmt.Sprintf("http://%s:%d", pods.Items[0].Status.PodIP, port)
-	return &page{t: c.t, base: base, accept: openMetrics, client: c.r.Client()}
 }

@@ -17,7 +17,7 @@ import (
 
 // daemonSet is deploy/daemonset on a cluster, by an overlay as a user would write one.
 type daemonSet struct {
-	c       *cluster
+	workload
 	overlay string // its directory
 	hostDir string
 
@@ -52,7 +52,10 @@ func agentImages(t *testing.T) []lab.Image {
 // daemonSet writes an overlay that says where all is in the lab, and nothing else.
 func (c *cluster) daemonSet(paths []string) *daemonSet {
 	c.t.Helper()
-	d := &daemonSet{c: c, overlay: c.r.Path("overlay"), hostDir: c.r.Path("host"), paths: paths}
+	d := &daemonSet{
+		workload: workload{c, "grpc-tap", "daemonset", "grpc-tap", "agent"},
+		overlay:  c.r.Path("overlay"), hostDir: c.r.Path("host"), paths: paths,
+	}
 	c.t.Cleanup(func() {
 		if c.t.Failed() {
 			c.t.Logf("the agent's log:\n%s\nthe relays':\n%s", d.log(), contents(c.r.Path("run/grpc-tap/log/*")))
@@ -116,18 +119,6 @@ func (c *cluster) validate() {
 	}
 }
 
-// kubectl is kubectl in the DaemonSet's namespace.
-func (d *daemonSet) kubectl(args ...string) {
-	d.c.t.Helper()
-	d.c.api.Kubectl(append([]string{"--namespace", "grpc-tap"}, args...)...)
-}
-
-// rolled waits until the DaemonSet's pods are those that it asks for, and are ready.
-func (d *daemonSet) rolled() {
-	d.c.t.Helper()
-	d.kubectl("rollout", "status", "daemonset/grpc-tap", "--timeout=2m")
-}
-
 // fine holds that no call of the load has failed, and that it goes on.
 func (d *daemonSet) fine() {
 	d.c.t.Helper()
@@ -137,25 +128,6 @@ func (d *daemonSet) fine() {
 			d.c.t.FailNow()
 		}
 	}
-}
-
-// log is what the agents that there are have said.
-func (d *daemonSet) log() string { return d.c.log("grpc-tap_*/agent") }
-
-// log is what containers that there are have said, of NAMESPACE_POD_UID/NAME.
-func (c *cluster) log(containers string) string {
-	return contents(filepath.Join(c.r.KubeletDir(), "logs", containers, "*.log"))
-}
-
-// contents are those of the files that there are of this pattern.
-func contents(pattern string) string {
-	files, _ := filepath.Glob(pattern)
-	var all strings.Builder
-	for _, file := range files {
-		b, _ := os.ReadFile(file) // or it has gone
-		all.Write(b)
-	}
-	return all.String()
 }
 
 // says waits until the agents have said all of this.
