@@ -32,9 +32,7 @@ type agent struct {
 // onAgent makes an agent on a fake node, whose end leaves nothing there.
 func onAgent(t testing.TB, n *fakeNode, lines ...string) *agent {
 	t.Helper()
-	if binary == "" {
-		t.Skip("socat is no agent")
-	}
+	notSocat(t, "is no agent")
 	l := lab.New(t)
 	dir, err := os.MkdirTemp("", "agent-") // a lab's paths can be too long for a socket
 	if err != nil {

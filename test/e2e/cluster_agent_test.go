@@ -34,9 +34,7 @@ var failsToPublish = tracedPod{
 // is restarted and upgraded, and goes. All of it is under load, of which no call fails,
 // and leaves the node as before.
 func TestClusterAgent(t *testing.T) {
-	if binary == "" {
-		t.Skip("socat is no agent")
-	}
+	notSocat(t, "is no agent")
 	l := lab.New(t)
 	l.Shared("run")
 	c := untapped(t, l, lab.Options{Socket: "run/containerd.sock", Images: append(agentImages(t), collectorImages(t)...)})

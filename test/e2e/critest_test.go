@@ -77,9 +77,7 @@ type attachCycles struct {
 }
 
 func (c *attachCycles) begin(t *testing.T, r *lab.Runtime) {
-	if binary == "" {
-		t.Skip("socat attaches to nothing")
-	}
+	notSocat(t, "attaches to nothing")
 	c.stop, c.done = make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(c.done)

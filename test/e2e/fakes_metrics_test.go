@@ -17,9 +17,7 @@ import (
 // TestFakesMetrics holds the page against the records: every call is counted once,
 // and an exemplar is a span that the collector has.
 func TestFakesMetrics(t *testing.T) {
-	if binary == "" {
-		t.Skip("socat counts nothing")
-	}
+	notSocat(t, "counts nothing")
 	n := newFakeNode(t)
 	collector := NewCollector(t)
 	tap := front(t, n.cri, "--otlp-endpoint", collector.Address, "--otlp-insecure", "--metrics-listen", "127.0.0.1:0")
@@ -105,9 +103,7 @@ func checkExemplars(t *testing.T, p *page, c *Collector) {
 // TestFakesMetricsUnsampled: a span that is not exported is nobody's exemplar, and
 // its call counts all the same.
 func TestFakesMetricsUnsampled(t *testing.T) {
-	if binary == "" {
-		t.Skip("socat counts nothing")
-	}
+	notSocat(t, "counts nothing")
 	n := newFakeNode(t)
 	tap := front(t, n.cri, "--metrics-listen", "127.0.0.1:0")
 	page := pageOf(tap.Tap)
@@ -131,9 +127,7 @@ func TestFakesMetricsUnsampled(t *testing.T) {
 
 // TestFakesMetricsOfAttach: what happens to a path, and who is connected past it.
 func TestFakesMetricsOfAttach(t *testing.T) {
-	if binary == "" {
-		t.Skip("socat attaches to nothing")
-	}
+	notSocat(t, "attaches to nothing")
 	n := newFakeNode(t)
 	older := n.kubelet(n.cri, n.csi)
 	if _, err := older.Runtime.Version(t.Context(), &cri.VersionRequest{}); err != nil {

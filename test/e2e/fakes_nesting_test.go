@@ -119,9 +119,7 @@ func (n *tracedNode) live() {
 // TestFakesNesting holds which span is under which, and links to which, when a
 // pod starts and stops: docs/spans.md, "Native traces".
 func TestFakesNesting(t *testing.T) {
-	if binary == "" {
-		t.Skip("socat attaches to nothing")
-	}
+	notSocat(t, "attaches to nothing")
 	always, never, asCaller := sdk.AlwaysSample(), sdk.NeverSample(), sdk.ParentBased(sdk.AlwaysSample())
 	unsampledStart := strings.Replace(podStart, "PodSandboxStatus ->", "PodSandboxStatus (under a span that nobody has) ->", 1)
 	beside := "    runtime: %s\n"

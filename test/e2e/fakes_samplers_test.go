@@ -12,9 +12,7 @@ import (
 // TestFakesSamplers holds what the standard samplers make of a kubelet that has
 // sampled its calls, and of one that has not: docs/spans.md, "Sampling".
 func TestFakesSamplers(t *testing.T) {
-	if binary == "" {
-		t.Skip("socat attaches to nothing")
-	}
+	notSocat(t, "attaches to nothing")
 	always, never := sdk.AlwaysSample(), sdk.NeverSample()
 	// Of an unsampled kubelet: what is its pod's, and what failed.
 	asRoots := strings.Replace(podStart, "grpc-tap: PodSandboxStatus -> pod start shop/web\n", "", 1) + podStop +

@@ -19,9 +19,7 @@ import (
 // short: no error is lost, a pod's start and stop are whole, of polling there is
 // the share by trace id, and what is said at the end adds up.
 func TestFakesSampling(t *testing.T) {
-	if binary == "" {
-		t.Skip("socat attaches to nothing")
-	}
+	notSocat(t, "attaches to nothing")
 	n := &tracedNode{Collector: NewCollector(t), fakeNode: newFakeNode(t)}
 	n.tap = attachBoth(t, n.fakeNode, nil, "--otlp-endpoint", n.Address, "--otlp-insecure", "--sampling-rate-per-million", "100000")
 	n.kubelet = n.fakeNode.kubelet(n.cri, n.csi)

@@ -13,9 +13,7 @@ import (
 // TestImage runs the container image on a real containerd: there is nothing in it but
 // grpc-tap, and that is enough.
 func TestImage(t *testing.T) {
-	if binary == "" {
-		t.Skip("socat is no image")
-	}
+	notSocat(t, "is no image")
 	r := lab.Containerd(t, lab.Options{})
 	out, archive := r.Path("image"), r.Path("image.tar")
 	program, err := filepath.Abs(binary)

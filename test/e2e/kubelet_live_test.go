@@ -12,9 +12,7 @@ import (
 // TestKubeletLiveAttach moves the connections of a kubelet that runs, again and
 // again: it sees no failure, keeps its pods, and is seen without a restart.
 func TestKubeletLiveAttach(t *testing.T) {
-	if binary == "" {
-		t.Skip("socat attaches to nothing")
-	}
+	notSocat(t, "attaches to nothing")
 	l := newKubeletLife(t, func(r *lab.Runtime) string { return r.Socket })
 	first := l.run(lab.Pod{Name: "first"})
 	direct := l.failures()

@@ -17,9 +17,7 @@ import (
 // from before any relay serves it, through all that may become of relay and taps:
 // its pods run, and only what is in flight when a relay is killed is cut.
 func TestKubeletSwapped(t *testing.T) {
-	if binary == "" {
-		t.Skip("socat does not fail open")
-	}
+	notSocat(t, "does not fail open")
 	var w swapped
 	k := newTurnover(t, func(r *lab.Runtime) string {
 		w = swap(t, r.Socket)
@@ -51,9 +49,7 @@ func TestKubeletSwapped(t *testing.T) {
 
 // TestKubeletTaken has a kubelet on containerd's own path, which is taken over.
 func TestKubeletTaken(t *testing.T) {
-	if binary == "" {
-		t.Skip("socat takes nothing over")
-	}
+	notSocat(t, "takes nothing over")
 	k := newTurnover(t, func(r *lab.Runtime) string { return r.Socket })
 	k.relay = stand(t, k.r.Socket)
 	k.bypassed()

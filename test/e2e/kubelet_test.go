@@ -62,9 +62,7 @@ func TestKubeletThroughProxy(t *testing.T) {
 // pods, and gives it back. The kubelet is started anew meanwhile, as its
 // connections are older than grpc-tap is.
 func TestKubeletAttach(t *testing.T) {
-	if binary == "" {
-		t.Skip("socat attaches to nothing")
-	}
+	notSocat(t, "attaches to nothing")
 	l := newKubeletLife(t, func(r *lab.Runtime) string { return r.Socket })
 	first := l.run(lab.Pod{Name: "first"})
 	direct := l.failures()

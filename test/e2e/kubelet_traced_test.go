@@ -19,9 +19,7 @@ type tracedKubelet struct {
 }
 
 func newTracedKubelet(t *testing.T, samplingRatePerMillion string) *tracedKubelet {
-	if binary == "" {
-		t.Skip("socat tells nothing")
-	}
+	notSocat(t, "tells nothing")
 	c, in := NewCollector(t), lab.New(t)
 	address := c.ServeIn(in, "127.0.0.1:0")
 	r := in.Containerd(lab.Options{Env: lab.TracingTo(address)})

@@ -51,3 +51,11 @@ func build(dir string) (string, error) {
 	}
 	return path, nil
 }
+
+// notSocat skips a test of what socat in grpc-tap's place does not do.
+func notSocat(t testing.TB, does string) {
+	t.Helper()
+	if binary == "" {
+		t.Skip("socat " + does)
+	}
+}
