@@ -137,6 +137,10 @@ func (m *metrics) serve(ctx context.Context) {
 }
 
 func (m *metrics) send(ctx context.Context) {
+	if err := span.CheckEnv("METRICS", os.Getenv); err != nil {
+		m.out.log.Warn("metrics are not sent: correct the variable", "cause", err)
+		return
+	}
 	v, _ := versionInfo()
 	us, err := span.Resource(ctx, v)
 	if err != nil {

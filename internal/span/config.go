@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -82,6 +81,9 @@ func newOTLP(ctx context.Context, o Options) (client, string, error) {
 }
 
 func otlpOptions(o Options, getenv func(string) string) ([]otlptracegrpc.Option, string, error) {
+	if err := CheckEnv("TRACES", getenv); err != nil {
+		return nil, "", err
+	}
 	redial := backoff.DefaultConfig
 	redial.MaxDelay = redialAtMost
 	opts := []otlptracegrpc.Option{
@@ -109,10 +111,7 @@ func otlpOptions(o Options, getenv func(string) string) ([]otlptracegrpc.Option,
 		v, _ := first(getenv, insecureVars)
 		plaintext = plaintext || strings.EqualFold(v, "true")
 	} else {
-		var err error
-		if endpoint, err = envEndpoint(getenv); err != nil {
-			return nil, "", err
-		}
+		endpoint = envEndpoint(getenv)
 	}
 	if plaintext {
 		// Not WithInsecure: OTEL_EXPORTER_OTLP_CERTIFICATE would outrank it.
@@ -132,22 +131,6 @@ func CheckEndpoint(s string) error {
 		return fmt.Errorf("--otlp-endpoint %q: want HOST:PORT, %s", s, example)
 	}
 	return nil
-}
-
-// envEndpoint is the endpoint that the exporter will take from the environment.
-// One that is no URL it would pass over with a line of its own, and go to
-// localhost: so that is an error here.
-func envEndpoint(getenv func(string) string) (string, error) {
-	v, key := first(getenv, endpointVars)
-	if v == "" {
-		return "localhost:4317", nil
-	}
-	u, err := url.Parse(v)
-	if err != nil {
-		// Neither v nor the error, which holds it: it may hold a password.
-		return "", fmt.Errorf("%s is no URL: want one as in http://127.0.0.1:4317 (https:// for TLS)", key)
-	}
-	return u.Redacted(), nil
 }
 
 // Resource describes this process; OTEL_RESOURCE_ATTRIBUTES and
@@ -216,26 +199,4 @@ func newSampler(getenv func(string) string) (sdktrace.Sampler, error) {
 		s = sdktrace.ParentBased(s)
 	}
 	return s, nil
-}
-
-// first is the first of vars that is set, and its name.
-func first(getenv func(string) string, vars []string) (value, name string) {
-	for _, name := range vars {
-		if v := strings.TrimSpace(getenv(name)); v != "" {
-			return v, name
-		}
-	}
-	return "", ""
-}
-
-// positiveEnv reads a count; what is none, or not above zero, is the default.
-func positiveEnv(name string, otherwise int) int {
-	if n, err := strconv.Atoi(strings.TrimSpace(os.Getenv(name))); err == nil && n > 0 {
-		return n
-	}
-	return otherwise
-}
-
-func envMilliseconds(name string, otherwise int) time.Duration {
-	return time.Duration(positiveEnv(name, otherwise)) * time.Millisecond
 }

@@ -1,0 +1,53 @@
+package span
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestEndpointFromEnvironment(t *testing.T) {
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "127.0.0.1:4317") // the SDK would go to localhost in silence
+	_, err := New(t.Context(), Options{})
+	if err == nil || !strings.Contains(err.Error(), "OTEL_EXPORTER_OTLP_ENDPOINT") || !strings.Contains(err.Error(), "http://127.0.0.1:4317") {
+		t.Errorf("error %v, want one that names the variable and what to write", err)
+	}
+	if got := envEndpoint(env("OTEL_EXPORTER_OTLP_ENDPOINT=http://a:1,OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://b:1")); got != "http://b:1" {
+		t.Errorf("endpoint %q, want the traces' own", got)
+	}
+}
+
+func TestBadNumbersAreDefaults(t *testing.T) {
+	for _, v := range []string{"", "-5", "0", "many"} {
+		t.Setenv("OTEL_BSP_MAX_QUEUE_SIZE", v)
+		if got := positiveEnv("OTEL_BSP_MAX_QUEUE_SIZE", 2048); got != 2048 {
+			t.Errorf("%q: %d", v, got)
+		}
+	}
+}
+
+// What a variable holds may be a secret, also where it holds it wrongly: nobody says it.
+func TestBadVariablesAreNotTold(t *testing.T) {
+	for name, values := range map[string][]string{
+		"ENDPOINT": {"http://user:canary@collector:4317/%zz"},
+		"HEADERS":  {"authorization: Bearer canary", "a=b,canary", "key=canary%zz", "Bearer canary=", "=canary"},
+	} {
+		for _, signal := range []string{"", "METRICS_"} {
+			for _, v := range values {
+				variable := "OTEL_EXPORTER_OTLP_" + signal + name
+				err := CheckEnv("METRICS", func(k string) string { return map[string]string{variable: v}[k] })
+				if err == nil || !strings.HasPrefix(err.Error(), variable) || strings.Contains(err.Error(), "canary") {
+					t.Errorf("%s=%s: %v", variable, v, err)
+				}
+			}
+		}
+	}
+	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization: Bearer canary")
+	if _, err := New(t.Context(), Options{Endpoint: "collector:4317"}); err == nil {
+		t.Error("headers that would not be sent are taken")
+	}
+	for _, v := range []string{"", "authorization=Bearer%20x", " a = b ,c=d=e,", "x-empty="} {
+		if err := CheckEnv("TRACES", func(k string) string { return map[string]string{"OTEL_EXPORTER_OTLP_HEADERS": v}[k] }); err != nil {
+			t.Errorf("%q: %v", v, err)
+		}
+	}
+}
