@@ -64,6 +64,7 @@ func positiveEnv(name string, otherwise int) int {
 	return otherwise
 }
 
+// envMilliseconds is a time, of a year at most: more would not fit a Duration.
 func envMilliseconds(name string, otherwise int) time.Duration {
-	return time.Duration(positiveEnv(name, otherwise)) * time.Millisecond
+	return min(time.Duration(positiveEnv(name, otherwise)), 365*24*3600*1000) * time.Millisecond
 }

@@ -3,6 +3,7 @@ package span
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestEndpointFromEnvironment(t *testing.T) {
@@ -22,6 +23,14 @@ func TestBadNumbersAreDefaults(t *testing.T) {
 		if got := positiveEnv("OTEL_BSP_MAX_QUEUE_SIZE", 2048); got != 2048 {
 			t.Errorf("%q: %d", v, got)
 		}
+	}
+}
+
+// "Never" is a time that does not fit a Duration, and no reason to crash.
+func TestLongTimes(t *testing.T) {
+	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "9223372036854775807")
+	if got := envMilliseconds("OTEL_BSP_SCHEDULE_DELAY", 2000); got < 24*time.Hour {
+		t.Errorf("%v", got)
 	}
 }
 
