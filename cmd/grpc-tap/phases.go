@@ -93,14 +93,14 @@ func (p *phases) tell(ended []*call.Phase, failing []*call.Failing) {
 }
 
 // close tells the phases that are not over yet as they are: nobody places a call
-// any more. goesOn: another tap follows them further, and tells their roots, if it can
-// know of them.
+// any more. goesOn: another tap follows them further, tells their roots and counts them,
+// if it can know of them.
 func (p *phases) close(goesOn bool) {
 	close(p.stop)
 	p.ended.Wait()
 	if goesOn {
 		if p.save(); !p.fails { // before all of them are over
-			p.spans = nil
+			p.spans, p.metrics = nil, nil
 		}
 	}
 	p.tell(p.Close(time.Now()))

@@ -2,12 +2,18 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"log/slog"
+	"net"
+	"net/http"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/grpc-tap/grpc-tap/internal/call"
+	"github.com/grpc-tap/grpc-tap/internal/metric"
 	"github.com/grpc-tap/grpc-tap/internal/span"
 )
 
@@ -20,7 +26,8 @@ func TestRootsThatNobodyWouldTell(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := newPhases(spans, nil, nil, filepath.Join(t.TempDir(), name), log)
+		m := &metrics{Metrics: metric.New("", "", func() metric.Health { return metric.Health{} })}
+		p := newPhases(spans, m, nil, filepath.Join(t.TempDir(), name), log)
 		p.Place(&call.Record{Start: time.Now(), State: call.Done, Code: "OK", Service: "runtime.v1.RuntimeService", Method: "RunPodSandbox",
 			SandboxID: "s1", Pod: call.Pod{Namespace: "shop", Name: "web", UID: "u1"}})
 		p.close(true)
@@ -29,5 +36,29 @@ func TestRootsThatNobodyWouldTell(t *testing.T) {
 		if got := spans.Stats().Dropped["export_failed"]; got != want {
 			t.Errorf("--remember %s: %d roots, want %d", name, got, want)
 		}
+		if line := fmt.Sprintf(`grpc_tap_pod_start_duration_seconds_count{outcome="unfinished"} %d`, want); !strings.Contains(page(t, m), line) {
+			t.Errorf("--remember %s: there is no %s", name, line)
+		}
 	}
+}
+
+// page is what Prometheus would read.
+func page(t *testing.T, m *metrics) string {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	none := func() error { return nil }
+	server := m.Serve(lis, none, none, slog.New(slog.DiscardHandler))
+	defer server.Close(t.Context())
+	answer, err := http.Get("http://" + lis.Addr().String() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
