@@ -150,7 +150,18 @@ func Resource(ctx context.Context, version string) (*resource.Resource, error) {
 	if node != "" {
 		attrs = append(attrs, semconv.K8SNodeName(node))
 	}
-	return resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(attrs...), resource.WithFromEnv())
+	res, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(attrs...), resource.WithFromEnv())
+	return asText(res), err
+}
+
+// asText is res with values that OTLP takes: a percent-encoded one, or a hostname, may
+// have any bytes, and each request would fail for it.
+func asText(res *resource.Resource) *resource.Resource {
+	attrs := res.Attributes()
+	for i, kv := range attrs {
+		attrs[i] = attribute.String(valid(string(kv.Key)), valid(kv.Value.String()))
+	}
+	return resource.NewWithAttributes(res.SchemaURL(), attrs...)
 }
 
 // around is what stands around the spans of each request.

@@ -76,7 +76,7 @@ func startCollector(t *testing.T) *collector {
 func TestOTLP(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "https://elsewhere.invalid:1") // the flag wins
 	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=blue,authorization=Bearer%20abc")
-	t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "k8s.cluster.name=c1,k8s.node.name=named-here,service.name=less")
+	t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "k8s.cluster.name=c1,k8s.node.name=named-here,service.name=less,team=%ff")
 	t.Setenv("OTEL_SERVICE_NAME", "tap-of-ours")
 	c := startCollector(t)
 	e := newExporter(t, Options{Endpoint: c.addr, Insecure: true, Version: "v1.2.3"})
@@ -98,7 +98,7 @@ func TestOTLP(t *testing.T) {
 	}
 	host, _ := os.Hostname()
 	for k, want := range map[string]string{
-		"service.name": "tap-of-ours", "service.version": "v1.2.3", "k8s.cluster.name": "c1",
+		"service.name": "tap-of-ours", "service.version": "v1.2.3", "k8s.cluster.name": "c1", "team": "\uFFFD",
 		"k8s.node.name": "named-here", "host.name": host, "telemetry.sdk.language": "go",
 	} {
 		if got := c.resource()[k]; got != want {
