@@ -185,11 +185,12 @@ func around(res *resource.Resource, version string) *tracepb.ResourceSpans {
 // and the SDK's default, ParentBased, would drop that call.
 func newSampler(getenv func(string) string) (sdktrace.Sampler, error) {
 	value := strings.ToLower(strings.TrimSpace(getenv("OTEL_TRACES_SAMPLER")))
+	if value == "" {
+		return nil, nil
+	}
 	name, parentBased := strings.CutPrefix(value, "parentbased_")
 	var s sdktrace.Sampler
 	switch name {
-	case "":
-		return nil, nil
 	case "always_on":
 		s = sdktrace.AlwaysSample()
 	case "always_off":

@@ -151,7 +151,7 @@ func TestSamplersAgreeWithTheSDK(t *testing.T) {
 
 // A sampler that there is not is said, and every call is exported.
 func TestNoSuchSampler(t *testing.T) {
-	for _, list := range []string{"OTEL_TRACES_SAMPLER=never", "OTEL_TRACES_SAMPLER=traceidratio,OTEL_TRACES_SAMPLER_ARG=2"} {
+	for _, list := range []string{"OTEL_TRACES_SAMPLER=never", "OTEL_TRACES_SAMPLER=parentbased_", "OTEL_TRACES_SAMPLER=traceidratio,OTEL_TRACES_SAMPLER_ARG=2"} {
 		if s, err := newSampler(env(list)); s != nil || err == nil || !strings.Contains(err.Error(), "OTEL_TRACES_SAMPLER") {
 			t.Errorf("%s: %v, %v", list, s, err)
 		}
