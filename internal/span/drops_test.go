@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+
+	"github.com/grpc-tap/grpc-tap/internal/call"
 )
 
 // gate is a client that holds every batch until opened or cancelled.
@@ -122,6 +124,7 @@ func TestShutdownIsBounded(t *testing.T) {
 	}
 	<-e.done
 	record(e, version())
+	e.Records([]*call.Record{version()}) // not sampled, and so no drop
 	if st := e.Stats(); st.Exported != 0 || st.Dropped[ExportFailed] != 95 || st.Dropped[Shutdown] != 1 {
 		t.Errorf("stats %+v, want 95 failed and 1 after shutdown", st)
 	}

@@ -130,9 +130,9 @@ func (e *Exporter) Records(all []*call.Record) {
 // queue adds a span, if it is to be exported and there is room. mu is held.
 func (e *Exporter) queue(sampled bool, span func() *tracepb.Span) {
 	switch {
+	case !sampled: // not a drop
 	case e.closed:
 		e.ledger.shutdown.Add(1)
-	case !sampled: // not a drop
 	case e.ledger.begin():
 		e.batches.add(span())
 	}
