@@ -65,6 +65,7 @@ func FuzzLaw(f *testing.F) {
 			if rnd.IntN(3) == 0 {
 				l.tick(tracker, now)
 			}
+			l.counted(tracker)
 			if rnd.IntN(50) == 0 {
 				l.tick(tracker, now) // what was told and not fetched goes with its tap
 				_ = tracker.Save()
@@ -84,6 +85,22 @@ func FuzzLaw(f *testing.F) {
 			t.Errorf("%d phases are open for ever", len(tracker.open))
 		}
 	})
+}
+
+// counted: what is held is what is counted.
+func (l *law) counted(t *Tracker) {
+	n := 0
+	for _, p := range t.pods {
+		n += len(p.sandboxes) + len(p.containers) + len(p.images) + len(p.volumes) + len(p.owned)
+		for _, ph := range []*phase{p.start, p.turn} {
+			if ph != nil {
+				n += len(ph.Calls) + len(ph.failing) + len(ph.Links)
+			}
+		}
+	}
+	if n != t.held {
+		l.t.Fatalf("%d names and calls are held, %d are counted", n, t.held)
+	}
 }
 
 type law struct {
@@ -304,7 +321,7 @@ func TestBounded(t *testing.T) {
 	}
 	tracker.Tick(midnight.Add(2 * time.Hour))
 	tracker.Tick(midnight.Add(3 * time.Hour))
-	if len(tracker.pods)+tracker.order.Len()+len(tracker.owners)+len(tracker.volumes) != 0 {
+	if len(tracker.pods)+tracker.order.Len()+len(tracker.owners)+len(tracker.volumes)+tracker.held != 0 {
 		t.Errorf("%d pods, %d ids, %d volumes are left of pods that are gone", len(tracker.pods), len(tracker.owners), len(tracker.volumes))
 	}
 }

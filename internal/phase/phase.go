@@ -231,7 +231,8 @@ func (t *Tracker) tell(ph *phase, how call.Outcome, end time.Time) {
 	}
 	t.epochs.change(ep)
 	delete(t.open, ph)
-	ph.Calls, ph.Links, ph.done, ph.failing = nil, nil, nil, nil
+	ph.Calls, ph.Links, ph.done, ph.failing, ph.LastFailure = nil, nil, nil, nil, call.Failure{}
+	t.count(ph.pod)
 	if len(t.ended) >= maxPods {
 		t.stats.Dropped++
 		return

@@ -30,6 +30,7 @@ type pod struct {
 	torn    time.Time // the same, while it starts: another sandbox may follow
 	used    time.Time
 	owned   []string // keys of it in owners
+	held    int      // its part of the Tracker's
 	place   *list.Element
 }
 
@@ -119,8 +120,29 @@ func (t *Tracker) evict(p *pod) {
 	t.forget(p)
 }
 
+// makeRoom counts anew what is held of p, which is heard of, and has others make room
+// where all of them hold too much.
+func (t *Tracker) makeRoom(p *pod) {
+	t.count(p)
+	for t.held > maxHeld && t.order.Len() > 1 {
+		t.evict(t.order.Back().Value.(*pod))
+	}
+}
+
+func (t *Tracker) count(p *pod) {
+	t.held -= p.held
+	p.held = len(p.sandboxes) + len(p.containers) + len(p.images) + len(p.volumes) + len(p.owned)
+	for _, ph := range []*phase{p.start, p.turn} {
+		if ph != nil {
+			p.held += len(ph.Calls) + len(ph.failing) + len(ph.Links)
+		}
+	}
+	t.held += p.held
+}
+
 // forget drops all of a pod but its epoch.
 func (t *Tracker) forget(p *pod) {
+	t.held -= p.held
 	for _, id := range p.owned {
 		if t.owners[id].pod == p {
 			delete(t.owners, id)
@@ -203,6 +225,8 @@ func (t *Tracker) Ran(who call.Pod, sandboxID, container string, now bool) {
 		put(&p.sandboxes, sandboxID, true)
 	}
 	put(&p.containers, cut(container), true)
+	t.order.MoveToFront(p.place)
+	t.makeRoom(p)
 }
 
 // own notes that an id is p's, of this epoch, if it is one.

@@ -127,7 +127,7 @@ func (t *Tracker) comeBack(p *pod) {
 	t.tellAs(p, call.Stopped)
 	t.dropVolumes(p)
 	p.Epoch = Epoch{Pod: p.Pod, N: p.N + 1}
-	*p = pod{epoch: p.epoch, used: p.used, owned: p.owned, place: p.place}
+	*p = pod{epoch: p.epoch, used: p.used, owned: p.owned, held: p.held, place: p.place}
 	p.traceID, p.spanID = ids(t.boot, p.epoch, call.PodStart)
 	t.epochs.change(p.epoch)
 }

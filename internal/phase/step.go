@@ -73,7 +73,8 @@ func stepFor(service, method string) *step {
 // short is r as a phase keeps it.
 func short(r *call.Record, s *step) call.PhaseCall {
 	c := call.PhaseCall{
-		Method: r.Method, Subject: cut(subject(r, s)), Start: r.Start, Duration: r.Duration(),
+		Method: s.method, Subject: strings.Clone(cut(subject(r, s))), // it may be a piece of a long path
+		Start: r.Start, Duration: r.Duration(),
 		Code: r.Code, Failed: r.Failed(),
 	}
 	if c.Failed {

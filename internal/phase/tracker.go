@@ -44,9 +44,12 @@ const (
 	maxNames   = 256  // containers, images, volumes, sandboxes of a pod, each
 	maxShort   = 64   // calls of a phase in short
 	maxLinks   = 16
-	maxText    = 256     // bytes of a name or a note
-	maxID      = 128     // bytes of a UID or an id: what is longer is none
-	maxFirst   = 4 << 10 // bytes of a last failure's message
+	// maxHeld bounds these names and calls of all pods together: 500 pods that all
+	// start, with ten containers each, have 40,000.
+	maxHeld  = 1 << 16
+	maxText  = 256     // bytes of a name or a note
+	maxID    = 128     // bytes of a UID or an id: what is longer is none
+	maxFirst = 4 << 10 // bytes of a last failure's message
 )
 
 // Tracker knows the phases of a node's pods. It is shared by the taps of all
@@ -64,6 +67,7 @@ type Tracker struct {
 	waiting map[volume][]waiting
 	open    map[*phase]struct{}
 	running map[running]*call.Record
+	held    int       // names and calls of all pods
 	runtime time.Time // when a call to the runtime ended last
 	epochs  epochs
 	ended   []*call.Phase
@@ -163,6 +167,7 @@ func (t *Tracker) Place(r *call.Record) {
 	}
 	if s.part != neither {
 		t.learn(p, r, s)
+		t.makeRoom(p)
 	}
 	if !p.Begin.IsZero() {
 		r.PodTraceID, r.PodSpanID = p.traceID, p.spanID
