@@ -179,7 +179,7 @@ func (m *metrics) ready() error {
 func (m *metrics) health() metric.Health {
 	var now tap.Now
 	paths, sum := m.all()
-	h := metric.Health{Ready: map[string]bool{}, Takeovers: sum.takeovers, RecordsDropped: m.out.dropped()}
+	h := metric.Health{Ready: map[string]bool{}, Takeovers: sum.takeovers, RecordsDropped: m.out.dropped(), PodsEvicted: m.out.phases.Stats().Evicted}
 	for _, p := range paths {
 		sum.Add(p.stats())
 		now.Add(p.now())

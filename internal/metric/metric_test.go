@@ -99,6 +99,7 @@ func TestHealth(t *testing.T) {
 		MirrorDropped:  1 << 40,
 		DecodeErrors:   map[string]uint64{"mirror_overflow": 1},
 		RecordsDropped: map[string]uint64{"stdout": 7},
+		PodsEvicted:    6,
 		Takeovers:      map[Takeover]uint64{{"/run/cri.sock", "taken"}: 2},
 		Sampled:        map[string]uint64{"failed": 3, "declined": 9},
 		Spans:          &Spans{Exported: 5, Dropped: map[string]uint64{"queue_full": 4}},
@@ -125,6 +126,9 @@ grpc_tap_mirror_dropped_bytes_total 1.099511627776e+12
 # HELP grpc_tap_oldest_call_seconds For how long the oldest call that has not ended, and is no stream, has run.
 # TYPE grpc_tap_oldest_call_seconds gauge
 grpc_tap_oldest_call_seconds{rpc_method="runtime.v1.RuntimeService/Status"} 0
+# HELP grpc_tap_pods_evicted_total Pods whose starts and stops were followed no further, since there were too many.
+# TYPE grpc_tap_pods_evicted_total counter
+grpc_tap_pods_evicted_total 6
 # HELP grpc_tap_records_dropped_total Records that a sink was too slow for.
 # TYPE grpc_tap_records_dropped_total counter
 grpc_tap_records_dropped_total{sink="stdout"} 7
