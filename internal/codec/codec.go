@@ -78,6 +78,7 @@ type Limits struct {
 	KeepMessages int // first messages kept of each direction of a call
 	KeepBytes    int // bytes kept of a message
 	ConnBytes    int // bytes kept by all calls of a connection
+	Heeded       int // open calls whose responses are heeded, each of whom may keep an entry of a list
 	HeaderBlock  int // compressed bytes of a header block; a longer one ends decoding
 	HeaderFields int // decoded bytes of a header block; beyond, only HPACK's state is kept
 	TableSize    uint32
@@ -91,6 +92,7 @@ func DefaultLimits() Limits {
 		KeepMessages: 8,
 		KeepBytes:    64 << 10,
 		ConnBytes:    4 << 20,
+		Heeded:       256,
 		HeaderBlock:  1 << 20,
 		HeaderFields: 256 << 10,
 		TableSize:    1 << 20,

@@ -16,6 +16,7 @@ type Conn struct {
 	streams        map[uint32]*stream
 	lastStream     uint32
 	held           int // bytes that open calls keep
+	heeded         int // open calls whose responses are
 	overLimit      uint64
 	gaveUp         *GaveUp
 
@@ -121,6 +122,9 @@ func (c *Conn) loseAbove(at time.Time, id uint32, how string) {
 // finish hands a call over and forgets it.
 func (c *Conn) finish(s *stream, at time.Time) {
 	delete(c.streams, s.call.Stream)
+	if s.back.heeder != nil {
+		c.heeded--
+	}
 	s.call.End = at
 	defer c.release(&s.call.Request, &s.call.Response) // also if ended panics
 	c.ended(&s.call)

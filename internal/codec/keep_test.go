@@ -96,6 +96,36 @@ func TestHeed(t *testing.T) {
 	}
 }
 
+// Of calls that are open at a time, few are heeded: each heeder may hold something.
+func TestHeedIsBounded(t *testing.T) {
+	limits := DefaultLimits()
+	w := newWire(t)
+	heeded := 0
+	w.conn = NewConn(limits, NewBuffers(1<<20), func(*Call) {})
+	w.conn.Heed = func(*Call) Heeder { heeded++; return &heeder{told: func([]byte) {}} }
+	w.greet()
+	id := uint32(1)
+	open := func(n int) {
+		for range n {
+			w.client.call(id, "/a.B/List")
+			w.server.answer(id)
+			id += 2
+		}
+	}
+	open(limits.Heeded + 100)
+	if heeded != limits.Heeded {
+		t.Errorf("%d are heeded", heeded)
+	}
+	for done := uint32(1); done < id; done += 2 {
+		w.server.headers(done, true, "grpc-status: 0")
+	}
+	heeded = 0
+	open(limits.Heeded + 1)
+	if heeded != limits.Heeded {
+		t.Errorf("%d of those that come later are heeded", heeded)
+	}
+}
+
 // What is behind the kept prefix of a message is told, to the byte and of that
 // message alone, in any chunking.
 func TestFollow(t *testing.T) {

@@ -44,9 +44,17 @@ func (c *Conn) headers(side Side, id uint32, end bool, at time.Time, f *fields) 
 	default:
 		s.answered = true
 		s.back.encoding = f.encoding
-		if c.Heed != nil {
-			s.back.heeder = c.Heed(&s.call)
-		}
+		c.heed(s)
+	}
+}
+
+// heed asks who heeds the response, if there is room for one more.
+func (c *Conn) heed(s *stream) {
+	if c.Heed == nil || c.heeded >= c.limits.Heeded {
+		return
+	}
+	if s.back.heeder = c.Heed(&s.call); s.back.heeder != nil {
+		c.heeded++
 	}
 }
 
