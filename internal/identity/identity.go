@@ -73,6 +73,7 @@ func (m *Map) Complete(r *call.Record, f schema.Facts) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	ok := r.State == call.Done && r.Code == "OK"
+	f.ContainerID, f.SandboxID = m.containers.whole(f.ContainerID), m.sandboxes.whole(f.SandboxID)
 	own := fromPath(f)
 	if isCSI(r) && f.PodUID != own.pod {
 		// The path is the kubelet's word. The context may be the word of who wrote the
@@ -107,6 +108,7 @@ func (m *Map) Complete(r *call.Record, f schema.Facts) {
 func (m *Map) Fill(r *call.Record) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	r.Container.ID, r.SandboxID = m.containers.whole(r.Container.ID), m.sandboxes.whole(r.SandboxID)
 	m.fill(r)
 }
 
