@@ -66,8 +66,11 @@ func newDescs() descs {
 // own makes metrics of what is asked at a scrape.
 type own struct {
 	descs
-	ask func() Health
+	ask   func() Health
+	since time.Time // when all was zero: an agent that reads its settings anew begins anew
 }
+
+func newOwn(ask func() Health) own { return own{newDescs(), ask, time.Now()} }
 
 // Describe implements prometheus.Collector.
 func (o own) Describe(to chan<- *prometheus.Desc) {
@@ -83,7 +86,7 @@ func (o own) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, n, label)
 	}
 	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
-		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+		to <- prometheus.MustNewConstMetricWithCreatedTimestamp(d, prometheus.CounterValue, float64(n), o.since, labels...)
 	}
 	for method, n := range h.Running {
 		gauge(o.running, float64(n), cmp.Or(method, other))

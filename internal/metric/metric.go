@@ -36,7 +36,7 @@ type Metrics struct {
 func New(version, commit string, health func() Health) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry(), calls: newCalls(), starts: newStarts()}
 	m.registry.MustRegister(
-		m.calls, m.starts, own{newDescs(), health}, built(version, commit),
+		m.calls, m.starts, newOwn(health), built(version, commit),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m

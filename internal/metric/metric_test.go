@@ -146,7 +146,7 @@ grpc_tap_spans_exported_total 5
 # TYPE grpc_tap_takeovers_total counter
 grpc_tap_takeovers_total{result="taken",socket="/run/cri.sock"} 2
 `
-	if err := testutil.CollectAndCompare(own{newDescs(), func() Health { return m.health }}, strings.NewReader(want)); err != nil {
+	if err := testutil.CollectAndCompare(newOwn(func() Health { return m.health }), strings.NewReader(want)); err != nil {
 		t.Error(err)
 	}
 	if got := m.family("grpc_tap_build_info"); len(got) != 1 || got[0].GetGauge().GetValue() != 1 {
@@ -186,7 +186,7 @@ func TestConventions(t *testing.T) {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
 	strict := prometheus.NewPedanticRegistry()
-	strict.MustRegister(m.calls, m.starts, own{newDescs(), func() Health { return m.health }})
+	strict.MustRegister(m.calls, m.starts, newOwn(func() Health { return m.health }))
 	if _, err := strict.Gather(); err != nil {
 		t.Error(err)
 	}

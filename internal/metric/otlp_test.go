@@ -96,6 +96,33 @@ func TestSend(t *testing.T) {
 	}
 }
 
+// TestSendBegins: what counts anew, as when an agent's settings change, says since when.
+// What goes down otherwise is an error to who reads it.
+func TestSendBegins(t *testing.T) {
+	began := time.Now()
+	m, c := newForTest(t), &collector{}
+	m.health = Health{Takeovers: map[Takeover]uint64{{"/s", "taken"}: 1}, Spans: &Spans{Dropped: map[string]uint64{"queue_full": 1}}}
+	m.Records([]*call.Record{{State: call.Done, Code: "OK"}})
+	sends(t, m, c, &bytes.Buffer{})()
+	for _, s := range c.last[0].GetScopeMetrics() {
+		for _, one := range s.GetMetrics() {
+			if !strings.HasPrefix(one.GetName(), "grpc_tap_") && !strings.HasPrefix(one.GetName(), "rpc_") {
+				continue // the process'
+			}
+			for _, p := range one.GetSum().GetDataPoints() {
+				if p.GetStartTimeUnixNano() < uint64(began.UnixNano()) {
+					t.Errorf("%s begins before it is made", one.GetName())
+				}
+			}
+			for _, p := range one.GetHistogram().GetDataPoints() {
+				if p.GetStartTimeUnixNano() < uint64(began.UnixNano()) {
+					t.Errorf("%s begins before it is made", one.GetName())
+				}
+			}
+		}
+	}
+}
+
 // A collector that refuses metrics is no error, and said once.
 func TestSendIsRefused(t *testing.T) {
 	m, c, log := newForTest(t), &collector{refuses: true}, &bytes.Buffer{}
