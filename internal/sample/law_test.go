@@ -121,6 +121,23 @@ func TestUsualShifts(t *testing.T) {
 	}
 }
 
+// TestFourTimes: what takes four times as long as is usual is slow, and what takes not
+// twice as long is not.
+func TestFourTimes(t *testing.T) {
+	for usually := time.Millisecond; usually < time.Minute; usually += usually/7 + 1 {
+		u := &usual{}
+		for range 1000 {
+			u.slow(usually)
+		}
+		if long := max(4*usually, notSlow); !u.slow(long) {
+			t.Errorf("%v is not slow where %v is usual", long, usually)
+		}
+		if short := 2*usually - 1; u.slow(short) {
+			t.Errorf("%v is slow where %v is usual", short, usually)
+		}
+	}
+}
+
 // mostSlow bounds what is kept as slow of so many calls of a method: one in 50, and
 // 32 that were too many for what was known.
 func mostSlow(calls int) int { return 32 + calls/50 }

@@ -44,8 +44,9 @@ func (u usuals) of(m method) *usual {
 }
 
 // slow takes in a call, and says whether it took twice as long at least as 99 of
-// 100 before it. So of a method's calls it can't be true of more than a few in 100,
-// however they change: what is slow more often is what is usual.
+// 100 before it; four times at most, by how coarse the counts are. So of a method's
+// calls it can't be true of more than a few in 100, however they change: what is slow
+// more often is what is usual.
 func (u *usual) slow(took time.Duration) bool {
 	at := length(took)
 	slow := at >= u.most()+2
