@@ -33,7 +33,7 @@ type Queue struct {
 
 const (
 	// QueueSize is the number of records that wait for one sink. A record with
-	// payloads as shown is about 5 KB: 20 MB at the very worst.
+	// payloads as shown is about 5 KB, and 50 at the very worst: 20 MB, or 200.
 	QueueSize = 4096
 	// linger is how long a queue gathers records before its sink gets them: to
 	// wake a sink costs more than what it does with a record.
