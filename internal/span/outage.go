@@ -4,10 +4,15 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
 )
+
+// sayEvery is how often that is said at most: a collector that is short of memory
+// refuses one request and takes the next, for hours.
+const sayEvery = time.Minute
 
 // outage tells a person, in one line each, that spans stopped arriving and
 // that they arrive again. Only the batch processor's goroutine calls it, so a
@@ -17,8 +22,9 @@ type outage struct {
 	endpoint string
 	ledger   *ledger
 
-	down         bool
-	before       uint64 // spans dropped up to the last request that arrived
+	down         bool      // and that was said
+	said         time.Time // when
+	before       uint64    // spans dropped up to the last request that arrived
 	saidFull     bool
 	saidRejected bool
 }
@@ -26,8 +32,8 @@ type outage struct {
 // report is told how each request ended.
 func (o *outage) report(err error, a answer) {
 	switch {
-	case err != nil && !o.down:
-		o.down = true
+	case err != nil && !o.down && time.Since(o.said) >= sayEvery:
+		o.down, o.said = true, time.Now()
 		o.log.Warn("cannot export spans: calls go on; spans are dropped and counted until it answers",
 			"endpoint", o.endpoint, "cause", cause(err), "next", nextStep(err))
 	case err == nil && o.down:
