@@ -179,7 +179,7 @@ func (m *metrics) ready() error {
 func (m *metrics) health() metric.Health {
 	var now tap.Now
 	paths, sum := m.all()
-	h := metric.Health{Ready: map[string]bool{}, Takeovers: sum.takeovers, RecordsDropped: m.out.dropped(), PodsEvicted: m.out.phases.Stats().Evicted}
+	h := metric.Health{Ready: map[string]bool{}, Takeovers: sum.takeovers, RecordsDropped: m.out.dropped()}
 	for _, p := range paths {
 		sum.Add(p.stats())
 		now.Add(p.now())
@@ -189,6 +189,7 @@ func (m *metrics) health() metric.Health {
 			h.Ready[at] = p.ready() == nil
 		}
 	}
+	h.CallsOverLimit, h.PodsEvicted = sum.OverLimit, m.out.phases.Stats().Evicted
 	h.Running, h.Oldest, h.MirrorDropped, h.DecodeErrors = now.Running, now.Oldest, sum.DroppedBytes, sum.GaveUp
 	h.Connections = map[string]int{"decoded": now.Decoded, "blind": now.Blind, "opaque": now.Opaque}
 	if n, ok := m.bypass.count(paths); ok {

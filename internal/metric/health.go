@@ -21,6 +21,7 @@ type Health struct {
 	MirrorDropped  uint64               // bytes
 	DecodeErrors   map[string]uint64
 	RecordsDropped map[string]uint64 // by sink
+	CallsOverLimit uint64
 	PodsEvicted    uint64
 	Takeovers      map[Takeover]uint64
 	Sampled        map[string]uint64 // calls, by what was decided of their spans
@@ -43,7 +44,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 // descs are those of our own metrics. They are made with the collector: the relay,
 // a process of the same binary, does not pay for them.
 type descs struct {
-	running, oldest, connections, ready, mirrorDropped, decodeErrors, recordsDropped, podsEvicted, takeovers, sampled, exported, spansDropped *prometheus.Desc
+	running, oldest, connections, ready, mirrorDropped, decodeErrors, recordsDropped, callsOverLimit, podsEvicted, takeovers, sampled, exported, spansDropped *prometheus.Desc
 }
 
 func newDescs() descs {
@@ -55,6 +56,7 @@ func newDescs() descs {
 		mirrorDropped:  desc("mirror_dropped_bytes_total", "Bytes that were relayed but did not fit the queue to the tap."),
 		decodeErrors:   desc("decode_errors_total", "Connections that could not be decoded any further, by reason.", "token"),
 		recordsDropped: desc("records_dropped_total", "Records that a sink was too slow for.", "sink"),
+		callsOverLimit: desc("calls_over_limit_total", "Calls that were relayed but not recorded, since too many of their connection had not ended."),
 		podsEvicted:    desc("pods_evicted_total", "Pods whose starts and stops were followed no further, since there were too many."),
 		takeovers:      desc("takeovers_total", "What happened to paths: taken, joined, away, gave_up, died, failed.", "socket", "result"),
 		sampled:        desc("calls_sampled_total", "Calls by what was decided of their spans: why one is exported, or declined.", "decision"),
@@ -74,7 +76,7 @@ func newOwn(ask func() Health) own { return own{newDescs(), ask, time.Now()} }
 
 // Describe implements prometheus.Collector.
 func (o own) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{o.running, o.oldest, o.connections, o.ready, o.mirrorDropped, o.decodeErrors, o.recordsDropped, o.podsEvicted, o.takeovers, o.sampled, o.exported, o.spansDropped} {
+	for _, d := range []*prometheus.Desc{o.running, o.oldest, o.connections, o.ready, o.mirrorDropped, o.decodeErrors, o.recordsDropped, o.callsOverLimit, o.podsEvicted, o.takeovers, o.sampled, o.exported, o.spansDropped} {
 		to <- d
 	}
 }
@@ -111,6 +113,7 @@ func (o own) Collect(to chan<- prometheus.Metric) {
 	for sink, n := range h.RecordsDropped {
 		counter(o.recordsDropped, n, sink)
 	}
+	counter(o.callsOverLimit, h.CallsOverLimit)
 	counter(o.podsEvicted, h.PodsEvicted)
 	for t, n := range h.Takeovers {
 		counter(o.takeovers, n, text(t.Socket), t.Result)

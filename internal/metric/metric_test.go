@@ -99,12 +99,16 @@ func TestHealth(t *testing.T) {
 		MirrorDropped:  1 << 40,
 		DecodeErrors:   map[string]uint64{"mirror_overflow": 1},
 		RecordsDropped: map[string]uint64{"stdout": 7},
+		CallsOverLimit: 5,
 		PodsEvicted:    6,
 		Takeovers:      map[Takeover]uint64{{"/run/cri.sock", "taken"}: 2},
 		Sampled:        map[string]uint64{"failed": 3, "declined": 9},
 		Spans:          &Spans{Exported: 5, Dropped: map[string]uint64{"queue_full": 4}},
 	}
 	want := `
+# HELP grpc_tap_calls_over_limit_total Calls that were relayed but not recorded, since too many of their connection had not ended.
+# TYPE grpc_tap_calls_over_limit_total counter
+grpc_tap_calls_over_limit_total 5
 # HELP grpc_tap_calls_running Calls that have not ended.
 # TYPE grpc_tap_calls_running gauge
 grpc_tap_calls_running{rpc_method="_OTHER"} 1
