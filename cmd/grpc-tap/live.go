@@ -76,24 +76,44 @@ func (a *attach) moveAll(ctx context.Context, path string, older []discover.Conn
 	return outcomes(older, errs)
 }
 
-// olderThanUs are the connections past our relay, to the server's own socket
-// beside the path. Those of our own processes are not: the relay's, its guard's.
-func olderThanUs(path string) ([]discover.Connection, error) {
-	st, err := takeover.Read(path)
-	if err != nil || !st.Taken {
-		return nil, err
+// olderThanUs are the connections past our relays, to the servers' own sockets
+// beside the paths. Those of our own processes are not: the relays', their guards'.
+// Beside an error: those that were seen.
+func olderThanUs(paths ...string) ([]discover.Connection, error) {
+	var servers []string
+	var errs []error
+	var relays []int
+	for _, path := range paths {
+		st, err := takeover.Read(path)
+		if err == nil && !st.Taken {
+			continue
+		}
+		if err == nil {
+			err = isSocketItself(st.Server)
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		servers = append(servers, st.Server)
+		relays = append(relays, st.By)
 	}
-	file, err := os.Lstat(st.Server)
-	if err != nil {
-		return nil, err
+	if len(servers) == 0 {
+		return nil, errors.Join(errs...)
 	}
-	if file.Mode()&os.ModeSymlink != 0 { // --fail-open
-		return nil, errors.New("it was a link to the server's own path, and who came by it can't be told from who dials that; restart the client")
-	}
-	all, err := discover.Connections(st.Server)
+	all, err := discover.Connections(relays, servers...)
+	ours := func(p discover.Process) bool { return slices.Contains(relays, p.PID) || isRelay(p) }
 	return slices.DeleteFunc(all, func(c discover.Connection) bool {
-		return slices.ContainsFunc(c.Clients, func(p discover.Process) bool { return p.PID == st.By || isRelay(p) })
-	}), err
+		return slices.ContainsFunc(c.Clients, ours)
+	}), errors.Join(append(errs, err)...)
+}
+
+func isSocketItself(path string) error {
+	file, err := os.Lstat(path)
+	if err == nil && file.Mode()&os.ModeSymlink != 0 { // --fail-open
+		err = errors.New("it was a link to the server's own path, and who came by it can't be told from who dials that; restart the client")
+	}
+	return err
 }
 
 // isRelay: a process is a relay or a guard, of whichever grpc-tap: an agent's run from

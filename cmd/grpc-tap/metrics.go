@@ -225,12 +225,12 @@ func (b *bypass) count(paths []life) (n int, known bool) {
 	if time.Since(b.at) < bypassEvery {
 		return b.n, b.known
 	}
-	b.n, b.known = 0, true
+	var at []string
 	for _, p := range paths {
-		older, err := olderThanUs(p.where())
-		b.n += len(older)
-		b.known = b.known && err == nil // part of a number is none
+		at = append(at, p.where())
 	}
+	older, err := olderThanUs(at...)
+	b.n, b.known = len(older), err == nil // part of a number is none
 	b.at = time.Now()
 	return b.n, b.known
 }

@@ -43,26 +43,38 @@ func (c Config) clients(path string) ([]Process, error) {
 	return processes(pids), err
 }
 
-// boundAt are the sockets that are bound to the file at path: the server's
-// listener, and its ends of the connections to it. Beside an error: those that
-// were seen.
-func (c Config) boundAt(path string) (bound []sock, err error) {
-	if path, err = filepath.EvalSymlinks(path); err != nil {
-		return nil, err
+// boundAt are the sockets that are bound to the files at paths: the servers'
+// listeners, and their ends of the connections to them. Beside an error: those that
+// were seen; nil: there is none of these files.
+func (c Config) boundAt(paths ...string) (bound []sock, err error) {
+	files := map[boundFile]bool{}
+	var errs []error
+	mounted := readMounts()
+	for _, path := range paths {
+		at, err := filepath.EvalSymlinks(path)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		file, err := openSocket(at, mounted)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		defer file.close()
+		files[file.bound] = true
 	}
-	file, err := openSocket(path, readMounts())
-	if err != nil {
-		return nil, err
+	if len(files) == 0 {
+		return nil, errors.Join(errs...)
 	}
-	defer file.close()
 	bound = []sock{}
 	err = c.eachNamespace(func(socks []sock) bool {
 		for _, s := range socks {
-			if s.bound == file.bound {
+			if files[s.bound] {
 				bound = append(bound, s)
 			}
 		}
 		return true
 	})
-	return bound, err
+	return bound, errors.Join(append(errs, err)...)
 }

@@ -47,7 +47,7 @@ func TestConnections(t *testing.T) {
 	if err := os.Rename(path, aside); err != nil {
 		t.Fatal(err)
 	}
-	got, err := Connections(aside)
+	got, err := Connections(nil, aside)
 	if err != nil && os.Getuid() == 0 {
 		t.Fatal(err)
 	}
@@ -56,8 +56,11 @@ func TestConnections(t *testing.T) {
 		pidsOf(got[0].Servers) != pidsOf(self()) || pidsOf(got[0].Clients) != pidsOf(processes([]int{pid})) {
 		t.Errorf("%+v, not one of inode %d and cookie %d from %d to %d", got, ino, cookie, pid, os.Getpid())
 	}
+	if got, err := Connections([]int{pid}, aside); len(got) != 0 || err != nil && os.Getuid() == 0 {
+		t.Errorf("but for those of %d: %+v, %v", pid, got, err)
+	}
 	hangUp()
-	if got, _ := Connections(aside); len(got) != 0 {
+	if got, _ := Connections(nil, aside); len(got) != 0 {
 		t.Errorf("after it has hung up: %+v", got)
 	}
 }
@@ -76,9 +79,46 @@ func TestConnectionsHungUpMeanwhile(t *testing.T) {
 			hangUp()
 		}
 		return socks, err
-	}}.connections(path)
+	}}.connections(nil, path)
 	if asked < 2 || err != nil || len(got) != 0 {
 		t.Errorf("asked %d times: %+v, %v", asked, got, err)
+	}
+}
+
+// Those of many sockets take one look at the machine, and what can't be seen of one is
+// said beside what can of the others.
+func TestConnectionsOfSeveral(t *testing.T) {
+	dir := tempDir(t)
+	var paths []string
+	var accepted []net.Conn
+	for _, name := range []string{"a", "b", "c"} {
+		path := filepath.Join(dir, name)
+		l := listenAt(t, path)
+		if name != "c" {
+			another(t, nil, "dial", path)
+			accepted = append(accepted, accept(t, l))
+		}
+		paths = append(paths, path)
+	}
+	looks := 0
+	counting := Config{diag: func(ns *os.File) ([]sock, error) {
+		if ns == nil {
+			looks++
+		}
+		return unixDiag(ns)
+	}}
+	got, err := counting.connections(nil, append(paths, filepath.Join(dir, "none"))...)
+	if err == nil || !strings.Contains(err.Error(), "none") || looks != 1 {
+		t.Errorf("%d looks, %v", looks, err)
+	}
+	seen := map[uint32]bool{}
+	for _, c := range got {
+		seen[c.Inode] = true
+	}
+	for _, c := range accepted {
+		if ino, _ := inodeOf(t, c); !seen[ino] || len(got) != len(accepted) {
+			t.Errorf("%v, without %d", got, ino)
+		}
 	}
 }
 
@@ -87,7 +127,7 @@ func TestConnectionsOfAnotherNetwork(t *testing.T) {
 	l := listenAt(t, path)
 	pid, _ := another(t, isolated(t, syscall.CLONE_NEWNET), "dial", path)
 	accept(t, l)
-	got, err := Connections(path)
+	got, err := Connections(nil, path)
 	if err != nil || len(got) != 1 || pidsOf(got[0].Clients) != pidsOf(processes([]int{pid})) {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -96,11 +136,11 @@ func TestConnectionsOfAnotherNetwork(t *testing.T) {
 func TestConnectionsWhereTheKernelDoesNotTell(t *testing.T) {
 	path := filepath.Join(tempDir(t), "s.sock")
 	listenAt(t, path)
-	all, err := Config{diag: refusing}.connections(path)
+	all, err := Config{diag: refusing}.connections(nil, path)
 	if all != nil || err == nil || !strings.HasPrefix(err.Error(), "the connections of "+path) {
 		t.Errorf("%v, %v", all, err)
 	}
-	if _, err := Connections(path + ".none"); err == nil {
+	if _, err := Connections(nil, path+".none"); err == nil {
 		t.Error("of nothing: no error")
 	}
 }
