@@ -98,6 +98,7 @@ func (p *phases) tell(ended []*call.Phase, failing []*call.Failing) {
 func (p *phases) close(goesOn bool) {
 	close(p.stop)
 	p.ended.Wait()
+	p.tell(p.Tick(time.Now())) // the next tap is told that what is over was told
 	if goesOn {
 		if p.save(); !p.fails { // before all of them are over
 			p.spans, p.metrics = nil, nil

@@ -42,6 +42,27 @@ func TestRootsThatNobodyWouldTell(t *testing.T) {
 	}
 }
 
+// A root that is over is told by who saw its end, also in the last second.
+func TestRootsOfTheLastSecond(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	spans, err := span.New(ctx, span.Options{Endpoint: "127.0.0.1:1", Insecure: true, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPhases(spans, nil, nil, filepath.Join(t.TempDir(), "pods"), log)
+	for _, method := range []string{"RunPodSandbox", "StartContainer", "StopPodSandbox"} {
+		p.Place(&call.Record{Start: time.Now(), State: call.Done, Code: "OK", Service: "runtime.v1.RuntimeService", Method: method,
+			SandboxID: "s1", Container: call.Container{ID: "c1"}, Pod: call.Pod{Namespace: "shop", Name: "web", UID: "u1"}})
+	}
+	p.close(true)
+	_ = spans.Shutdown(ctx)
+	if got := spans.Stats().Dropped["export_failed"]; got != 1 {
+		t.Errorf("%d roots, want that of the start: it is over, and the stop is not", got)
+	}
+}
+
 // page is what Prometheus would read.
 func page(t *testing.T, m *metrics) string {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
