@@ -40,8 +40,10 @@ func TestCrictl(t *testing.T) {
 	// exec goes over containerd's streaming server; only the call that asks
 	// for its URL passes here.
 	id := strings.TrimSpace(run(tap.Listen, "ps", "--quiet", "--no-trunc"))
-	if out := run(tap.Listen, "exec", id, "echo", "hi"); out != "hi\n" {
-		t.Errorf("crictl exec echo hi: %q", out)
+	for _, part := range []string{id, id[:13]} {
+		if out := run(tap.Listen, "exec", part, "echo", "hi"); out != "hi\n" {
+			t.Errorf("crictl exec %s echo hi: %q", part, out)
+		}
 	}
 	run(tap.Listen, "rmp", "--all", "--force")
 	if !tap.Tells {
@@ -51,6 +53,11 @@ func TestCrictl(t *testing.T) {
 		record := tap.Wait(method, isMethod(method))
 		if record.Caller.Exe != crictl || record.Code != "OK" || record.Pod.Name != "web" {
 			t.Errorf("not told as crictl's call about pod web: %s", record)
+		}
+	}
+	for _, record := range tap.Records() {
+		if record.Method == "Exec" && (record.Container.ID != id || record.Pod.Name != "web") {
+			t.Errorf("whom it is about is not known by a part of an id: %s", record)
 		}
 	}
 	tap.Stop()
