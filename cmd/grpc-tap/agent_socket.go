@@ -103,7 +103,7 @@ func (n *agentNode) keep(ctx context.Context, w *watched) {
 		w.visit = n.visit(ctx, w)
 	}
 	// Of two agents of different versions, the one that came last has relays of its own.
-	ours := st.Door != "" && (n.isOurs(st.By, w) || w.visit.rival.there())
+	ours := st.Door != "" && (n.isOurs(st.By, w) || !isAgents(st.By) || w.visit.rival.there())
 	if !ours && time.Since(w.started) > startAgain {
 		w.started = time.Now()
 		w.refused.Store(nil)
@@ -137,6 +137,13 @@ func (n *agentNode) drop(w *watched) {
 		n.past.Add(w.visit.stats())
 	}
 	fmt.Fprintf(n.stderr, "grpc-tap: %q has been gone for %v, and is not waited for any more\n", w.Path, cmp.Or(n.orphan, goneFor))
+}
+
+// isAgents: a process is a relay that an agent started, or can't be looked at. All others
+// are to be upgraded and ended by who started them.
+func isAgents(pid int) bool {
+	argv, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return err != nil || strings.Contains(string(argv), "\x00--of-agent\x00")
 }
 
 // isOurs: a process is the relay that we would start.

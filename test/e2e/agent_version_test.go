@@ -63,3 +63,30 @@ func TestAgentTwoVersions(t *testing.T) {
 	a.told(n.cri, func() error { return nil })
 	l.end()
 }
+
+// TestAgentBesideAService: a relay that stands already, and is no agent's, as that of
+// deploy/systemd, is a service's own to upgrade: it stays, and the agent is its tap. Once
+// it has ended, the agent has one of its own.
+func TestAgentBesideAService(t *testing.T) {
+	n := newFakeNode(t)
+	service := stand(t, n.cri)
+	relay := by(t, n.cri)
+	a := onAgent(t, n)
+	l := runtimeTraffic(t, n.cri)
+	a.starts()
+	a.stands(n.cri)
+	a.told(n.cri, func() error { return nil })
+	// Sockets are looked at in one round: the second round after it has looked at the first.
+	a.stands(a.driver("first.csi.test"))
+	a.stands(a.driver("second.csi.test"))
+	if now := by(t, n.cri); now != relay {
+		t.Fatalf("the path was pid %d's, and is pid %d's", relay, now)
+	}
+
+	if err := service.Stop(eventuallyTime); err != nil {
+		t.Error(err)
+	}
+	a.Until("a relay of its own stands", eventuallyTime, func() bool { pid := by(t, n.cri); return pid != 0 && pid != relay })
+	a.told(n.cri, func() error { return nil })
+	l.end()
+}
