@@ -153,10 +153,10 @@ func (n *agentNode) isOurs(pid int, w *watched) bool {
 	}
 	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 	argv, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	return err == nil && exe == n.exe && string(argv) == strings.Join(n.argv(w), "\x00")+"\x00"
+	return err == nil && exe == n.exe && strings.HasPrefix(string(argv), strings.Join(n.argv(w), "\x00")+"\x00")
 }
 
-// argv is what a relay is started with.
+// argv is what a relay is started with, but for whose place it takes.
 func (n *agentNode) argv(w *watched) []string {
 	return []string{n.exe, "relay", "--take", w.Path, "--mirror", n.door(w.Path), "--state-dir", n.state,
 		"--orphan-timeout", n.orphan.String(), "--drain", n.drain.String(), "--of-agent", n.reason(w.Path),
@@ -180,12 +180,15 @@ func (n *agentNode) start(ctx context.Context, w *watched) error {
 	if err := forgetReason(n.reason(w.Path)); err != nil {
 		return err
 	}
-	argv := n.argv(w)
+	st, err := takeover.Read(w.Path)
+	if err != nil {
+		return err
+	}
+	argv := append(n.argv(w), "--in-place-of", strconv.Itoa(st.By))
 	// Units of relays that others took the place of are there until their last connection
-	// has ended, which may be days. One of them may have been told the same as this one: so
-	// the name says whose place it takes too.
-	st, _ := takeover.Read(w.Path)
-	unit := filepath.Base(n.exe) + "-" + unitName(w.Path) + "-" + digest(append(argv, strconv.Itoa(st.By))...)
+	// has ended, which may be days. One of them may have been told the same as this one, but
+	// for whose place it takes.
+	unit := filepath.Base(n.exe) + "-" + unitName(w.Path) + "-" + digest(argv...)
 	return n.machine.Start(ctx, unit, unitName(w.Path), "grpc-tap's relay on "+shown(w.Path), argv)
 }
 

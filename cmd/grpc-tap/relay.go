@@ -59,6 +59,8 @@ With --fail-open, --listen is a link to --upstream wherever no relay serves it.`
 	f.DurationVar(&r.take.Orphan, "orphan-timeout", 10*time.Minute, "with --mirror: give the path back if no tap reads for this long (0: never)")
 	f.StringVar(&r.ofAgent, "of-agent", "", "leave the container that this was started in, remove this executable at the end, and say in `FILE` why it ended if nobody wished it")
 	_ = f.MarkHidden("of-agent") // it is there: this fails for no flag of ours
+	f.Uint32Var(&r.inPlaceOf, "in-place-of", 0, "with --of-agent: take the place of the relay with this `PID`, and of no other")
+	_ = f.MarkHidden("in-place-of")
 	f.StringVar(&r.take.Guard, "guard", "", "`PATH` of the socket of grpc-tap guard --listen (default: start a guard)")
 	return c
 }
@@ -70,6 +72,9 @@ type relayFlags struct {
 	// ofAgent: an agent started this from a file that it put on the node, and looks here
 	// for why it ended.
 	ofAgent string
+	// inPlaceOf is whose place the agent saw it take. A service manager may start this again
+	// long after another relay has taken our own place.
+	inPlaceOf uint32
 }
 
 func (r *relayFlags) check(c *cobra.Command, _ []string) error {
@@ -133,8 +138,13 @@ func (r *relayFlags) stand(ctx context.Context) error {
 			r.take.Log.Warn("the relay may be ended with the agent's container", "cause", err)
 		}
 	}
+	r.take.Yields = func(pid uint32) bool { return pid != r.inPlaceOf }
 	err := takeover.Run(ctx, r.take, nil)
-	if err != nil {
+	switch {
+	case errors.Is(err, takeover.ErrYielded):
+		r.take.Log.Info("nothing is to be done", "cause", err)
+		err = nil
+	case err != nil:
 		if err := leaveReason(r.ofAgent, err); err != nil {
 			r.take.Log.Warn("the agent can't be told why", "cause", err)
 		}

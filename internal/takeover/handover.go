@@ -59,12 +59,18 @@ func (p *Place) standing() (*net.UnixConn, error) {
 // its guard's.
 var errDying = errors.New("it is about to end")
 
+// ErrYielded is why a relay ends that left the path to the one that stands there.
+var ErrYielded = errors.New("the relay that stands there stays")
+
 // succeed takes the place of the relay at the other end.
 func (r *relay) succeed(ctx context.Context, c *net.UnixConn) (err error) {
 	old := &control{c}
 	defer old.close()
 	defer context.AfterFunc(ctx, old.close)()
 	pid, _ := proxy.Peer(c)
+	if r.cfg.Yields != nil && r.cfg.Yields(pid) {
+		return fmt.Errorf("%s: %w (pid %d)", r.place.path, ErrYielded, pid)
+	}
 	_ = c.SetDeadline(time.Now().Add(handOverWithin))
 	unsign := func() {}
 	defer func() {

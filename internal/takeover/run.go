@@ -33,6 +33,9 @@ type Config struct {
 	// Orphan is for how long a path with a Door is held though no tap reads; 0: for
 	// good.
 	Orphan time.Duration
+	// Yields says of a relay that stands there already that it is not to be replaced.
+	// Nil: any is.
+	Yields func(pid uint32) bool
 	// Ready is told once the path is served, or nobody should wait for that any
 	// longer, and what to show for it. May be nil.
 	Ready func(status string)

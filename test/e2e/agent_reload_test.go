@@ -110,10 +110,11 @@ func (a *agent) relayTold(path, flag string) string {
 }
 
 // TestAgentUnitSettingsBack: settings are taken back while the relay that had them first
-// still carries a connection, which does not pass us by for that.
+// still carries a connection, which does not pass us by for that. It does not come back for
+// the path either.
 func TestAgentUnitSettingsBack(t *testing.T) {
 	n := newFakeNode(t)
-	a, _ := onSystemd(t, n, "metricsListen: 127.0.0.1:0")
+	a, s := onSystemd(t, n, "metricsListen: 127.0.0.1:0")
 	driver := a.driver("held.csi.test")
 	a.starts()
 	a.stands(driver)
@@ -135,10 +136,29 @@ func TestAgentUnitSettingsBack(t *testing.T) {
 		a.Until("a relay stands that was told "+change[1], 2*eventuallyTime, func() bool { return a.relayTold(driver, "--orphan-timeout") == change[1] })
 	}
 	probes()
-	if by(t, driver) == first || unix.Kill(first, 0) != nil {
-		t.Error("the first relay carries no connection")
+	last := by(t, driver)
+	if last == first || unix.Kill(first, 0) != nil {
+		t.Fatal("the first relay carries no connection")
 	}
 	if n := pageOf(a.Tap).value("grpc_tap_connections", "state", "bypassed"); n != 0 {
 		t.Errorf("%v connections pass by", n)
 	}
+
+	// Killed now, it is started again, and leaves the path to the last one.
+	units := func() int {
+		out, err := s.Ctl("list-units", "--plain", "--no-legend", "grpc-tap-*held*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(out, "\n")
+	}
+	had := units()
+	if err := unix.Kill(first, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "its unit has ended", func() bool { return units() < had || by(t, driver) != last })
+	if now := by(t, driver); now != last {
+		t.Errorf("the path was pid %d's, and is pid %d's", last, now)
+	}
+	a.told(driver, func() error { return probe(driver) })
 }
