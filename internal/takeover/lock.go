@@ -124,21 +124,28 @@ func (l *lock) release() {
 // Holder is the pid of the process that has taken the path; 0: nobody has. door is
 // where taps come to it, "" where none may, or another user says so.
 func (p *Place) Holder() (pid int, door string) {
+	s, held := p.signed()
+	if !held {
+		return 0, ""
+	}
+	return max(s.pid, 1), s.door // held, by whomever
+}
+
+// signed is who has signed the lock, last, and whether he or his guard holds it.
+func (p *Place) signed() (s signature, held bool) {
 	fd, err := unix.Openat(p.fd(), p.lockName(), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return 0, ""
+		return s, false
 	}
 	l := &lock{place: p, file: os.NewFile(uintptr(fd), p.lockName())}
 	defer l.file.Close()
-	if unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) == nil {
-		return 0, ""
-	}
-	s := l.read()
+	held = unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) != nil
+	s = l.read()
 	var made unix.Stat_t
 	if unix.Fstat(fd, &made) != nil || made.Uid != 0 && int(made.Uid) != os.Geteuid() {
 		s.door = "" // in a directory that all may write to another user could send us anywhere
 	}
-	return max(s.pid, 1), s.door // held, by whomever
+	return s, held
 }
 
 // removeStaleLock removes the lock file of processes that are gone. Those that

@@ -114,14 +114,24 @@ func (r *relay) claim() error {
 	if err := r.place.refuse(at); err != nil && at != nil {
 		return err
 	}
+	by, _ := r.place.signed()
 	if r.lock, err = r.place.lock(r.cfg.Door); err != nil {
 		return err
 	}
-	switch result, err := r.place.Undo(true); {
-	case err != nil:
+	result, err := r.place.Undo(true)
+	if err != nil {
 		return err
-	case result != NotTaken:
+	}
+	if result != NotTaken {
 		r.log.Warn("an earlier grpc-tap was killed here; " + outcome[result])
+	}
+	if result == Restored { // what else lies there may be from before a reboot
+		if err := RecordDeath(r.cfg.StateDir, r.place.path, by.pid, time.Now()); err != nil {
+			r.log.Warn("a relay's death is not written down", "cause", err)
+		}
+		if err := Tripped(r.cfg.StateDir); err != nil {
+			return err
+		}
 	}
 	r.away, r.cleared = time.Now(), true
 	if r.cfg.Upstream != "" {

@@ -48,6 +48,13 @@ func onAgent(t testing.TB, n *fakeNode, lines ...string) *agent {
 		a.gone(n.cri)
 		a.uninstalled()
 	})
+	t.Cleanup(func() {
+		if logs, _ := filepath.Glob(a.path("state/log/*.log")); t.Failed() {
+			for _, log := range logs {
+				t.Logf("%s:\n%s", log, contentOf(t, log))
+			}
+		}
+	})
 	return a
 }
 

@@ -288,18 +288,7 @@ func TestAttachBothKilled(t *testing.T) {
 	} {
 		t.Run(mend.by, func(t *testing.T) {
 			a := attach(t, n.cri)
-			// Neither runs any more by the time that they die, and attach, which
-			// would restore, is dead before.
-			pids := []int{a.PID(), a.relay, a.guard}
-			for _, pid := range pids {
-				stop(t, pid)
-			}
-			for _, pid := range pids {
-				_ = unix.Kill(pid, unix.SIGKILL)
-			}
-			a.stopped = true
-			<-a.Done()
-			a.processesEnd()
+			a.killAll()
 			if now := lookAt(t, n.cri); now.Inode == a.was.Inode {
 				t.Fatal("the path is back though everybody was killed")
 			}

@@ -93,3 +93,32 @@ func TestAttachTripped(t *testing.T) {
 	attach(t, n.cri, use...).detach()
 	nobodyStays(t)
 }
+
+// TestAttachTrippedByAll kills relay, guard and attach at once, again and again: the next
+// relay, which gives the path back, counts that too, and after the third time takes nothing.
+func TestAttachTrippedByAll(t *testing.T) {
+	n := newFakeNode(t)
+	was := lookAt(t, n.cri)
+	state := lab.New(t).Path("state")
+	use := []string{"--state-dir", state}
+	kill := func() {
+		t.Helper()
+		a := attach(t, n.cri, use...)
+		a.killAll()
+		if version(n.cri) == nil {
+			t.Fatal("the path answers though everybody was killed")
+		}
+	}
+	for range 3 { // the next one gives back what this one leaves
+		kill()
+	}
+	out, err := tap(t, append([]string{"attach", n.cri, "--for", "30s"}, use...)...)
+	if err == nil || !strings.Contains(out, "its path is given back") || !strings.Contains(out, "3 relays died within 10m0s") {
+		t.Errorf("attach: %v\n%s", err, out)
+	}
+	if now := lookAt(t, n.cri); now != was {
+		t.Errorf("%s was %+v, and is %+v", n.cri, was, now)
+	}
+	answers(t, n.cri)
+	nobodyStays(t)
+}
