@@ -232,6 +232,41 @@ func TestStrangersBesideThePath(t *testing.T) {
 	}
 }
 
+// What somebody puts over the path, and is no socket, is his: it stays, as it would if
+// the path had never been taken, though its server lives.
+func TestPutOverThePath(t *testing.T) {
+	for name, put := range map[string]func(path string) error{
+		"link": func(path string) error { return os.Symlink("/run/other.sock", path) },
+		"fifo": func(path string) error { return unix.Mkfifo(path, 0o600) },
+		"file": func(path string) error { return os.WriteFile(path, nil, 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(shortDir(t), "x.sock")
+			grpcServer(t, path)
+			p := place(t, path)
+			p.wait = func(time.Duration) {}
+			held, err := p.take(t.Context(), nothing)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer held.close()
+			if err := errors.Join(put(path+".new"), os.Rename(path+".new", path)); err != nil {
+				t.Fatal(err)
+			}
+			was, _ := os.Lstat(path)
+			if r, err := p.Undo(false); r != Cleaned || err != nil {
+				t.Errorf("undo: %v, %v", r, err)
+			}
+			if now, err := os.Lstat(path); err != nil || !os.SameFile(was, now) {
+				t.Errorf("there is another one: %v, %v", now, err)
+			}
+			if left, _ := p.neighbours(); len(left) > 0 {
+				t.Errorf("left: %v", left)
+			}
+		})
+	}
+}
+
 func TestLock(t *testing.T) {
 	path := filepath.Join(shortDir(t), "s.sock")
 	grpcServer(t, path)

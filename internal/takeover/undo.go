@@ -173,13 +173,14 @@ func (u *undoing) bringBack() (done bool, _ Result, _ error) {
 }
 
 // settle is of a path that is another's, while the server that was there lives
-// too. If the other one answers, or will, it has the path for good.
+// too. If the other one answers, or will, it has the path for good. So has what was
+// never to answer: no server leaves that behind.
 func (u *undoing) settle(at, beside *file) (done bool, _ Result, _ error) {
 	answers, err := at.alive()
 	switch {
 	case err != nil:
 		return true, NotTaken, err
-	case answers:
+	case answers, !at.socket():
 		done, err = u.remove(u.name, beside.id)
 		return done, Cleaned, err
 	case !u.rest():
