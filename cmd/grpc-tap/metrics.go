@@ -137,17 +137,13 @@ func (m *metrics) serve(ctx context.Context) {
 }
 
 func (m *metrics) send(ctx context.Context) {
-	if err := span.CheckEnv("METRICS", os.Getenv); err != nil {
-		m.out.log.Warn("metrics are not sent: correct the variable", "cause", err)
-		return
-	}
 	v, _ := versionInfo()
 	us, err := span.Resource(ctx, v)
 	if err != nil {
 		m.out.log.Warn("some OpenTelemetry resource attributes are left out of metrics", "cause", err)
 	}
 	if m.sender, err = m.Send(context.WithoutCancel(ctx), us, m.out.log); err != nil {
-		m.out.log.Warn("metrics are not sent: check the OTEL_EXPORTER_OTLP_ variables", "cause", err)
+		m.out.log.Warn("metrics are not sent: correct the variable", "cause", err)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/grpc-tap/grpc-tap/internal/call"
-	"github.com/grpc-tap/grpc-tap/internal/span"
+	"github.com/grpc-tap/grpc-tap/internal/otlp"
 	"github.com/grpc-tap/grpc-tap/internal/view"
 	"github.com/grpc-tap/grpc-tap/internal/view/term"
 )
@@ -62,7 +62,7 @@ func (s *showFlags) checkEndpoint() error {
 	if s.endpoint == "" {
 		return nil
 	}
-	return span.CheckEndpoint(s.endpoint)
+	return otlp.CheckEndpoint(s.endpoint)
 }
 
 func (s *showFlags) level() (l slog.Level, err error) {

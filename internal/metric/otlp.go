@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"log/slog"
+	"os"
 	"strings"
 	"sync/atomic"
 
@@ -13,6 +14,8 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/resource"
+
+	"github.com/grpc-tap/grpc-tap/internal/otlp"
 )
 
 // Configured says whether metrics are to be sent by OTLP. What asks for spans alone
@@ -36,8 +39,15 @@ type Sender struct{ provider *sdkmetric.MeterProvider }
 // Send sends what the page has, under the same names, as the standard variables say,
 // until Close. of is who we are.
 func (m *Metrics) Send(ctx context.Context, of *resource.Resource, log *slog.Logger) (*Sender, error) {
-	// The next sending has all that this one has: none is worth a retry.
-	to, err := otlpmetricgrpc.New(ctx, otlpmetricgrpc.WithRetry(otlpmetricgrpc.RetryConfig{Enabled: false}))
+	c, err := otlp.Flags{}.Collector(otlp.Metrics, os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	to, err := otlpmetricgrpc.New(ctx,
+		// The next sending has all that this one has: none is worth a retry.
+		otlpmetricgrpc.WithRetry(otlpmetricgrpc.RetryConfig{Enabled: false}),
+		otlpmetricgrpc.WithDialOption(otlp.Keepalive()),
+		otlpmetricgrpc.WithTLSCredentials(c.Credentials))
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package span
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -19,16 +18,8 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/keepalive"
-)
 
-// Variables of the OTLP exporter that we read too; the traces' own is looked
-// at first, as the specification has it.
-var (
-	endpointVars = []string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"}
-	insecureVars = []string{"OTEL_EXPORTER_OTLP_TRACES_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE"}
-	timeoutVars  = []string{"OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"}
+	"github.com/grpc-tap/grpc-tap/internal/otlp"
 )
 
 // Times that let a person read "cannot export spans" within ten seconds of the
@@ -41,16 +32,12 @@ const (
 	retryFrom     = 500 * time.Millisecond
 	retryAtMost   = 2 * time.Second
 	redialAtMost  = 5 * time.Second
-	// A node that vanished says nothing. It is asked with the first request after this
-	// long without a word from it: no more often than its answers allow.
-	silentFor   = 20 * time.Second
-	answerAfter = 10 * time.Second
 )
 
 // Configured says whether spans are asked for at all: by the flag, or by a
 // standard variable. OTEL_SDK_DISABLED=true and OTEL_TRACES_EXPORTER=none undo
 // the variables, not the flag.
-func Configured(endpoint string, getenv func(string) string) bool {
+func Configured(endpoint string, getenv otlp.Environment) bool {
 	if endpoint != "" {
 		return true
 	}
@@ -63,8 +50,7 @@ func Configured(endpoint string, getenv func(string) string) bool {
 	case "otlp":
 		return true
 	}
-	v, _ := first(getenv, endpointVars)
-	return v != ""
+	return getenv.Find(otlp.Traces, "ENDPOINT") != ""
 }
 
 // newOTLP returns the OTLP/gRPC client and the endpoint as a person knows it.
@@ -80,57 +66,30 @@ func newOTLP(ctx context.Context, o Options) (client, string, error) {
 	return c, endpoint, nil
 }
 
-func otlpOptions(o Options, getenv func(string) string) ([]otlptracegrpc.Option, string, error) {
-	if err := CheckEnv("TRACES", getenv); err != nil {
+func otlpOptions(o Options, getenv otlp.Environment) ([]otlptracegrpc.Option, string, error) {
+	to, err := otlp.Flags{Endpoint: o.Endpoint, Insecure: o.Insecure}.Collector(otlp.Traces, getenv)
+	if err != nil {
 		return nil, "", err
 	}
 	redial := backoff.DefaultConfig
 	redial.MaxDelay = redialAtMost
 	opts := []otlptracegrpc.Option{
+		otlptracegrpc.WithTLSCredentials(to.Credentials),
 		otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{
 			Enabled: !o.once, InitialInterval: retryFrom, MaxInterval: retryAtMost, MaxElapsedTime: retryFor,
 		}),
 		otlptracegrpc.WithDialOption(
-			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: silentFor, Timeout: answerAfter}),
+			otlp.Keepalive(),
 			grpc.WithConnectParams(grpc.ConnectParams{Backoff: redial, MinConnectTimeout: exportTimeout}),
 			grpc.WithChainUnaryInterceptor(takeAnswer)),
 	}
-	if t, _ := first(getenv, timeoutVars); t == "" {
+	if o.Endpoint != "" {
+		opts = append(opts, otlptracegrpc.WithEndpoint(o.Endpoint))
+	}
+	if getenv.Find(otlp.Traces, "TIMEOUT") == "" {
 		opts = append(opts, otlptracegrpc.WithTimeout(exportTimeout))
 	}
-
-	plaintext := o.Insecure
-	endpoint := o.Endpoint
-	if endpoint != "" {
-		if err := CheckEndpoint(endpoint); err != nil {
-			return nil, "", err
-		}
-		// As a URL, so that the scheme of a variable that the flag overrides
-		// does not decide on this endpoint's TLS.
-		opts = append(opts, otlptracegrpc.WithEndpointURL("https://"+endpoint))
-		v, _ := first(getenv, insecureVars)
-		plaintext = plaintext || strings.EqualFold(v, "true")
-	} else {
-		endpoint = envEndpoint(getenv)
-	}
-	if plaintext {
-		// Not WithInsecure: OTEL_EXPORTER_OTLP_CERTIFICATE would outrank it.
-		opts = append(opts, otlptracegrpc.WithTLSCredentials(insecure.NewCredentials()))
-	}
-	return opts, endpoint, nil
-}
-
-// CheckEndpoint: the flag is HOST:PORT and nothing else.
-func CheckEndpoint(s string) error {
-	example := "as in --otlp-endpoint 127.0.0.1:4317 (plaintext: add --otlp-insecure)"
-	if strings.Contains(s, "/") {
-		return fmt.Errorf("--otlp-endpoint %q: want HOST:PORT without scheme or path, %s", s, example)
-	}
-	host, port, err := net.SplitHostPort(s)
-	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 || host == "" || strings.ContainsAny(host, " \t") {
-		return fmt.Errorf("--otlp-endpoint %q: want HOST:PORT, %s", s, example)
-	}
-	return nil
+	return opts, to.Name, nil
 }
 
 // Resource describes this process; OTEL_RESOURCE_ATTRIBUTES and

@@ -3,6 +3,8 @@ package span
 import (
 	"strings"
 	"testing"
+
+	"github.com/grpc-tap/grpc-tap/internal/otlp"
 )
 
 func TestConfigured(t *testing.T) {
@@ -39,7 +41,7 @@ func env(list string) func(string) string {
 
 func TestEndpoint(t *testing.T) {
 	for _, s := range []string{"127.0.0.1:4317", "[::1]:4317", "otel-collector.monitoring.svc:4317"} {
-		if err := CheckEndpoint(s); err != nil {
+		if err := otlp.CheckEndpoint(s); err != nil {
 			t.Errorf("%q: %v", s, err)
 		}
 	}

@@ -29,20 +29,24 @@ type Collector struct {
 }
 
 // NewCollector starts a collector on a free port; it ends with the test.
-func NewCollector(t testing.TB) *Collector {
+func NewCollector(t testing.TB, opts ...grpc.ServerOption) *Collector {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	c := &Collector{Address: "127.0.0.1:0"}
+	c.serve(t, opts...)
+	return c
+}
+
+func (c *Collector) serve(t testing.TB, opts ...grpc.ServerOption) {
+	t.Helper()
+	listener, err := net.Listen("tcp", c.Address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Collector{
-		Address: listener.Addr().String(), server: grpc.NewServer(),
-		spans: map[string]*trace.Span{}, from: map[string]string{},
-	}
+	c.Address, c.server = listener.Addr().String(), grpc.NewServer(opts...)
+	c.spans, c.from = map[string]*trace.Span{}, map[string]string{}
 	collector.RegisterTraceServiceServer(c.server, c)
 	go c.server.Serve(listener)
 	t.Cleanup(c.server.Stop)
-	return c
 }
 
 // ServeIn makes the collector listen in a lab too, which has a loopback of its
