@@ -44,24 +44,25 @@ func TestNoSecretLeaves(t *testing.T) {
 			out := everyCall(t, h, append(run.args, "--payload-bytes", "1048576", "--log-level", "debug"))
 			shown := map[int]bool{}
 			for where, b := range out {
-				for _, m := range canaryWords.FindAllSubmatch(b, -1) {
+				for _, at := range canaryWords.FindAllSubmatchIndex(b, -1) {
 					// What follows may begin with a digit: protobuf's tags do.
-					n, err := strconv.Atoi(string(m[1][:min(len(m[1]), birdDigits)]))
-					if err != nil || n >= len(h.birds) || len(m[1]) < birdDigits {
-						t.Errorf("%s: a canary in parts: %.200s", where, around(b, m[0]))
+					digits := b[at[2]:min(at[3], at[2]+birdDigits)]
+					n, err := strconv.Atoi(string(digits))
+					if err != nil || n >= len(h.birds) || len(digits) < birdDigits {
+						t.Errorf("%s: a canary in parts: …%s…", where, around(b, at))
 						continue
 					}
 					shown[n] = true
 					if why := h.birds[n].mustNotShow(list, secrets, run.full); why != "" {
-						t.Errorf("%s: %s shows: %s\n…%s…", where, h.birds[n], why, around(b, m[0]))
+						t.Errorf("%s: %s shows: %s\n…%s…", where, h.birds[n], why, around(b, at))
 					}
 					if run.name == "no messages" && (h.birds[n].metadata || list[h.birds[n].id()].verdict == "text") {
-						t.Errorf("%s: %s is free text: …%s…", where, h.birds[n], around(b, m[0]))
+						t.Errorf("%s: %s is free text: …%s…", where, h.birds[n], around(b, at))
 					}
 				}
 				for _, form := range encodings("canary") {
 					if i := bytes.Index(b, []byte(form)); i >= 0 {
-						t.Errorf("%s: an encoded canary: …%s…", where, around(b, []byte(form)))
+						t.Errorf("%s: an encoded canary: …%s…", where, around(b, []int{i, i + len(form)}))
 					}
 				}
 			}
@@ -276,7 +277,6 @@ func encodings(s string) []string {
 }
 
 // around is what stands around a find, for a person.
-func around(b, find []byte) string {
-	i := bytes.Index(b, find)
-	return strings.ToValidUTF8(string(b[max(0, i-80):min(len(b), i+len(find)+40)]), "?")
+func around(b []byte, at []int) string {
+	return strings.ToValidUTF8(string(b[max(0, at[0]-80):min(len(b), at[1]+40)]), "?")
 }
