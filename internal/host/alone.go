@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -42,6 +43,9 @@ func (m *Machine) startAlone(name string, argv []string) error {
 		}()
 	}()
 	if err := <-started; err != nil {
+		if errors.Is(err, unix.EPERM) {
+			err = fmt.Errorf("%w; it takes CAP_SYS_ADMIN and CAP_SYS_CHROOT, and no seccomp or AppArmor profile that forbids setns", err)
+		}
 		return fmt.Errorf("start %s on the node: %w", argv[0], err)
 	}
 	return nil
@@ -61,7 +65,7 @@ func (m *Machine) enter() error {
 	}
 	// A thread that shares its working directory with others may not leave alone.
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
-		return fmt.Errorf("unshare: %w", err)
+		return fmt.Errorf("leave our own mount namespace: %w", err)
 	}
 	for _, name := range namespaces {
 		if err := m.enterOne(name); err != nil {

@@ -39,8 +39,12 @@ func (m *Machine) in(path string) string { return filepath.Join(m.proc("root"), 
 
 // Reachable says why nothing can be started on the machine; nil: it can.
 func (m *Machine) Reachable() error {
+	const unreachable = "the node can't be reached from here: "
+	if m.PID == 1 && os.Getpid() == 1 {
+		return errors.New(unreachable + "pid 1 is this process, and not the node's first; run grpc-tap in the host's pid namespace (hostPID: true)")
+	}
 	if _, err := os.Readlink(m.proc("ns/mnt")); err != nil {
-		return fmt.Errorf("the node can't be reached from here: %w; run grpc-tap in the host's pid namespace (hostPID: true), with CAP_SYS_PTRACE", err)
+		return fmt.Errorf(unreachable+"%w; run grpc-tap in the host's pid namespace (hostPID: true), with CAP_SYS_PTRACE", err)
 	}
 	return nil
 }
