@@ -233,16 +233,20 @@ const reloadEvery = 2 * time.Second
 // run is the agent's life, with the settings of the time. Settings that can't be opened
 // are no end of it, but the first.
 func (w *watcher) run(ctx context.Context, a *agent) error {
+	var refused error
 	for good := (*agent)(nil); ; {
 		round, stop := context.WithCancel(ctx)
 		n := newAgentNode(a, w.stdout, w.stderr)
+		n.pulse.refuse(refused)
 		err := n.open(round, stop)
 		switch {
 		case err == nil:
 			good = a
 			a, err = w.round(round, stop, n)
+			refused = nil
 		case good != nil:
-			fmt.Fprintf(w.stderr, "grpc-tap: what %s says now can't be had: %v; going on with what it said before\n", w.file, err)
+			refused = fmt.Errorf("what %s says now can't be had: %w; going on with what it said before", w.file, err)
+			fmt.Fprintf(w.stderr, "grpc-tap: %v\n", refused)
 			a, good, err = good, nil, nil
 		}
 		stop()
@@ -257,7 +261,7 @@ func (w *watcher) round(ctx context.Context, stop func(), n *agentNode) (next *a
 	changed := make(chan struct{})
 	go func() {
 		defer close(changed)
-		if next = w.await(ctx); next != nil {
+		if next = w.await(ctx, n); next != nil {
 			fmt.Fprintf(w.stderr, "grpc-tap: %s has changed: going on with what it says now\n", w.file)
 			stop()
 		}
@@ -272,7 +276,7 @@ func (w *watcher) round(ctx context.Context, stop func(), n *agentNode) (next *a
 }
 
 // await waits until the file holds other settings that are right; nil: ctx is done.
-func (w *watcher) await(ctx context.Context) *agent {
+func (w *watcher) await(ctx context.Context, n *agentNode) *agent {
 	tick := time.NewTicker(reloadEvery)
 	defer tick.Stop()
 	for {
@@ -292,6 +296,8 @@ func (w *watcher) await(ctx context.Context) *agent {
 		if err == nil {
 			return a
 		}
-		fmt.Fprintf(w.stderr, "grpc-tap: what %s says now is not taken: %v\n", w.file, err)
+		err = fmt.Errorf("what %s says now is not taken: %w", w.file, err)
+		fmt.Fprintf(w.stderr, "grpc-tap: %v\n", err)
+		n.pulse.refuse(err)
 	}
 }

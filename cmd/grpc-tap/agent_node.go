@@ -51,7 +51,12 @@ func (n *agentNode) open(ctx context.Context, stop func()) (err error) {
 		return err
 	}
 	if err := os.MkdirAll(n.state, 0o755); err != nil {
-		return fmt.Errorf("%w; give --state-dir", err)
+		return fmt.Errorf("%w; mount the node's /run, and writable, or give --state-dir", err)
+	}
+	if dir := n.node.KubeletDir; dir != "" {
+		if _, err := os.Stat(dir); err != nil {
+			fmt.Fprintf(n.stderr, "grpc-tap: no CSI driver can be found: %v; kubeletDir is the kubelet's --root-dir, at its own path\n", err)
+		}
 	}
 	n.out, err = n.show.open(ctx, stop, n.stdout, n.stderr, nil)
 	return err
@@ -93,7 +98,7 @@ func (n *agentNode) run(ctx context.Context) error {
 // look makes it so that a relay stands on each socket that is to be tapped, and that
 // we visit it.
 func (n *agentNode) look(ctx context.Context) {
-	if err := errors.Join(takeover.Disabled(n.state), takeover.Tripped(n.state)); err != nil {
+	if err := n.kept(); err != nil {
 		n.sayOnce("nothing is tapped: %v", err)
 		found, _ := n.node.Found(ctx)
 		for _, s := range n.wanted(found) {
@@ -132,9 +137,33 @@ func (n *agentNode) look(ctx context.Context) {
 		}
 	}
 	n.looked = true
+	n.pulse.lack(n.lacks())
 	if len(left) > 0 {
 		n.sayOnce("%d drivers' sockets are tapped, and no more: not %q%s; deny (or allow) by name what need not be", n.most, left[:min(len(left), saidLeft)], andMore(len(left)-saidLeft))
 	}
+}
+
+// lacks says that there is no runtime where one was named, which is no node's usual state.
+// Drivers come and go.
+func (n *agentNode) lacks() error {
+	for _, w := range n.socket {
+		if w.Kind == discover.CRI {
+			return nil
+		}
+	}
+	switch n.runtime {
+	case none:
+	case auto:
+		n.sayOnce("no runtime is found in any of the well-known places: name its socket (runtime: PATH), or say runtime: none")
+	default:
+		return fmt.Errorf("%s: no runtime is found there; mend runtime: PATH, and mount its directory", n.runtime)
+	}
+	return nil
+}
+
+// kept is what keeps the node untapped; nil: nothing does.
+func (n *agentNode) kept() error {
+	return errors.Join(takeover.Disabled(n.state), takeover.Tripped(n.state))
 }
 
 // standingFirst: what the agent before us tapped stays tapped.

@@ -67,8 +67,10 @@ func (n *agentNode) meet(ctx context.Context, s discover.Socket) *watched {
 		n.sayOnce("%q (%.63q) is not tapped: by allow and deny", s.Path, asked.Name) // CSI's bound of a name
 		return nil
 	}
-	if unseen := (&attach{live: n.live}).unseen(asked); unseen != "" {
-		n.sayOnce("%q: %s", s.Path, unseen)
+	if !stands(s.Path) { // else who is connected is connected to the relay, and seen
+		if unseen := (&attach{live: n.live}).unseen(asked); unseen != "" {
+			n.sayOnce("%q: %s", s.Path, unseen)
+		}
 	}
 	return &watched{Socket: asked, served: time.Now()}
 }
@@ -194,6 +196,9 @@ func (n *agentNode) start(ctx context.Context, w *watched) error {
 
 // absent is why no relay stands on a socket, as far as that can be told.
 func (n *agentNode) absent(w *watched) string {
+	if err := n.kept(); err != nil {
+		return oneLine(err.Error())
+	}
 	if err := w.refused.Load(); err != nil {
 		return shown((*err).Error())
 	}

@@ -15,6 +15,9 @@ type pulse struct {
 	mu    sync.Mutex
 	last  time.Time // a step
 	whole bool      // it went round once
+	lacks error     // what it looks for, and has not found
+
+	refused error // the settings that it was to go on with
 }
 
 // step says that a part of a round is done.
@@ -32,7 +35,21 @@ func (p *pulse) round(now time.Time) {
 	p.whole = true
 }
 
-// ready says that it has not come to everything yet.
+// lack says what was not found the last time round.
+func (p *pulse) lack(what error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lacks = what
+}
+
+// refuse says that there are newer settings, and why they are not taken.
+func (p *pulse) refuse(why error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refused = why
+}
+
+// ready says that it has not come to everything yet, or not found it.
 func (p *pulse) ready() error {
 	if p == nil {
 		return nil
@@ -42,7 +59,7 @@ func (p *pulse) ready() error {
 	if !p.whole {
 		return errors.New("the node's sockets have not been looked at yet")
 	}
-	return nil
+	return errors.Join(p.lacks, p.refused)
 }
 
 // alive says that it stands still.
