@@ -68,8 +68,8 @@ func (n *agentNode) meet(ctx context.Context, s discover.Socket) *watched {
 		return nil
 	}
 	if !stands(s.Path) { // else who is connected is connected to the relay, and seen
-		if unseen := (&attach{live: n.live}).unseen(asked); unseen != "" {
-			n.sayOnce("%q: %s", s.Path, unseen)
+		if who := unseen(asked, n.live); who != "" {
+			n.sayOnce("%q: %s", s.Path, who)
 		}
 	}
 	return &watched{Socket: asked, served: time.Now()}
@@ -239,11 +239,9 @@ func (n *agentNode) visit(ctx context.Context, w *watched) *visit {
 // until none is left: on a busy node there may be no moment for it for long.
 func (n *agentNode) move(ctx context.Context, w *watched) {
 	defer w.moving.Store(false)
-	a := &attach{stderr: n.stderr}
-	a.take.StateDir = n.state
 	var said []string // the last time
 	for ctx.Err() == nil {
-		lines := a.move(ctx, w.Path)
+		lines := move(ctx, w.Path, n.state)
 		for _, line := range lines {
 			if !slices.Contains(said, line) {
 				fmt.Fprintf(n.stderr, "grpc-tap: %s: %s\n", w.Path, line)

@@ -115,7 +115,7 @@ func (a *attach) endpoint(found discover.Socket) endpoint {
 	one := a.take
 	one.Path, one.KeepClients = found.Path, found.Kind == discover.CSI
 	e := taking(one)
-	e.unseen = a.unseen(found)
+	e.unseen = unseen(found, a.live)
 	return e
 }
 
@@ -265,7 +265,7 @@ func (a *attach) whatThereIs(node []discover.Socket) string {
 }
 
 // unseen says which clients are connected past us.
-func (a *attach) unseen(s discover.Socket) string {
+func unseen(s discover.Socket, live bool) string {
 	clients, err := discover.Clients(s.Path) // beside an error: those that were seen
 	var names []string
 	movable := false
@@ -274,7 +274,7 @@ func (a *attach) unseen(s discover.Socket) string {
 		movable = movable || s.Kind != discover.CSI && !proxy.Keeps(c.Exe)
 	}
 	switch all := strings.Join(names, ", "); {
-	case len(names) > 0 && movable && a.live:
+	case len(names) > 0 && movable && live:
 		return "connected already, and asked to dial anew as soon as that can't hurt: " + all
 	case len(names) > 0 && movable:
 		return "connected already, and not seen until they dial anew, as when they are restarted, or with --live-attach: " + all

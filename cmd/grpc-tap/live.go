@@ -25,7 +25,7 @@ func (a *attach) moveClients(paths []discover.Socket) func(context.Context) erro
 		for _, s := range paths {
 			if s.Kind != discover.CSI {
 				moving.Go(func() {
-					for _, line := range a.move(ctx, s.Path) {
+					for _, line := range move(ctx, s.Path, a.take.StateDir) {
 						fmt.Fprintf(a.stderr, "grpc-tap: %s: %s\n", s.Path, line)
 					}
 				})
@@ -41,10 +41,10 @@ func (a *attach) moveClients(paths []discover.Socket) func(context.Context) erro
 const atOnce = 4
 
 // move moves one path's clients, and says in lines what became of them.
-func (a *attach) move(ctx context.Context, path string) (lines []string) {
+func move(ctx context.Context, path, stateDir string) (lines []string) {
 	older, err := olderThanUs(path)
 	if len(older) > 0 {
-		lines = a.moveAll(ctx, path, older)
+		lines = moveAll(ctx, path, stateDir, older)
 	}
 	switch {
 	case err != nil:
@@ -55,8 +55,8 @@ func (a *attach) move(ctx context.Context, path string) (lines []string) {
 	return lines
 }
 
-func (a *attach) moveAll(ctx context.Context, path string, older []discover.Connection) []string {
-	mover, err := takeover.NewMover(path, a.take.StateDir)
+func moveAll(ctx context.Context, path, stateDir string, older []discover.Connection) []string {
+	mover, err := takeover.NewMover(path, stateDir)
 	if err != nil {
 		return []string{fmt.Sprintf("no client is asked to dial anew: %v", err)}
 	}
