@@ -13,16 +13,19 @@ import (
 	"time"
 
 	"github.com/grpc-tap/grpc-tap/internal/metric"
+	"github.com/grpc-tap/grpc-tap/internal/otlp"
 	"github.com/grpc-tap/grpc-tap/internal/span"
 	"github.com/grpc-tap/grpc-tap/internal/tap"
 )
 
 // metrics are what --metrics-listen asks for: counts of what a session sees, and
-// the page where they are. By OTLP they are sent where the environment says so.
+// the page where they are; by OTLP they are sent where --otlp-metrics or the environment
+// says so.
 type metrics struct {
 	*metric.Metrics
 	listener net.Listener   // nil: there is no page
 	server   *metric.Server // nil until serve
+	to       *otlp.Flags    // where they are sent; nil: nowhere
 	sender   *metric.Sender // nil: nothing is sent
 
 	out    *output
@@ -55,7 +58,8 @@ func (s *showFlags) checkMetrics() error {
 // count makes metrics, if they are asked for, and binds the page's address, so that
 // it is known before anything is taken over whether that can be had.
 func (s *showFlags) count(out *output, stderr io.Writer) (m *metrics, err error) {
-	if s.metrics == "" && !metric.Configured(os.Getenv) {
+	sends := s.sends || metric.Configured(os.Getenv)
+	if s.metrics == "" && !sends {
 		return nil, nil
 	}
 	m = &metrics{out: out, past: past{takeovers: map[metric.Takeover]uint64{}}}
@@ -67,6 +71,12 @@ func (s *showFlags) count(out *output, stderr io.Writer) (m *metrics, err error)
 	}
 	v, commit := versionInfo()
 	m.Metrics = metric.New(v, commit, m.health)
+	if sends {
+		m.to = &otlp.Flags{}
+		if s.sends {
+			*m.to = otlp.Flags{Endpoint: s.endpoint, Insecure: s.insecure}
+		}
+	}
 	return m, nil
 }
 
@@ -131,7 +141,7 @@ func (m *metrics) serve(ctx context.Context) {
 	if m.listener != nil {
 		m.server = m.Serve(m.listener, m.ready, func() error { return m.pulse.alive(time.Now()) }, m.out.log)
 	}
-	if metric.Configured(os.Getenv) {
+	if m.to != nil {
 		m.send(ctx)
 	}
 }
@@ -142,7 +152,7 @@ func (m *metrics) send(ctx context.Context) {
 	if err != nil {
 		m.out.log.Warn("some OpenTelemetry resource attributes are left out of metrics", "cause", err)
 	}
-	if m.sender, err = m.Send(context.WithoutCancel(ctx), us, m.out.log); err != nil {
+	if m.sender, err = m.Send(context.WithoutCancel(ctx), *m.to, us, m.out.log); err != nil {
 		m.out.log.Warn("metrics are not sent: correct the variable", "cause", err)
 	}
 }

@@ -25,6 +25,7 @@ type showFlags struct {
 	filter   view.Filter
 	endpoint string
 	insecure bool
+	sends    bool   // metrics to the collector too
 	metrics  string // where the page is served; empty: nowhere
 	logLevel string
 	payload  payloadFlags
@@ -40,6 +41,7 @@ func (s *showFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&s.filter.Method, "method", "", "print only methods that match this `GLOB`, such as '*Container*' or 'csi.v1.Node/*'")
 	f.StringVar(&s.endpoint, "otlp-endpoint", "", "export spans to this collector by OTLP/gRPC: `HOST:PORT` (or OTEL_EXPORTER_OTLP_ENDPOINT)")
 	f.BoolVar(&s.insecure, "otlp-insecure", false, "the collector takes plaintext, not TLS")
+	f.BoolVar(&s.sends, "otlp-metrics", false, "send metrics to the collector too, each minute (or OTEL_METRICS_EXPORTER=otlp)")
 	s.sampling.add(f)
 	f.StringVar(&s.metrics, "metrics-listen", "", "serve /metrics, /healthz and /readyz on this `[HOST]:PORT`, or port of 127.0.0.1 (0: any that is free)")
 	s.payload.add(f)

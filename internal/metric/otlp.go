@@ -18,8 +18,8 @@ import (
 	"github.com/grpc-tap/grpc-tap/internal/otlp"
 )
 
-// Configured says whether metrics are to be sent by OTLP. What asks for spans alone
-// does not: a collector of traces need not take metrics.
+// Configured says whether the standard variables ask for metrics to be sent by OTLP. What
+// asks for spans alone does not: a collector of traces need not take metrics.
 func Configured(getenv func(string) string) bool {
 	if strings.EqualFold(getenv("OTEL_SDK_DISABLED"), "true") {
 		return false
@@ -36,18 +36,23 @@ func Configured(getenv func(string) string) bool {
 // Sender sends metrics to a collector.
 type Sender struct{ provider *sdkmetric.MeterProvider }
 
-// Send sends what the page has, under the same names, as the standard variables say,
-// until Close. of is who we are.
-func (m *Metrics) Send(ctx context.Context, of *resource.Resource, log *slog.Logger) (*Sender, error) {
-	c, err := otlp.Flags{}.Collector(otlp.Metrics, os.Getenv)
+// Send sends what the page has, under the same names, where flags or the standard
+// variables say, until Close. of is who we are.
+func (m *Metrics) Send(ctx context.Context, where otlp.Flags, of *resource.Resource, log *slog.Logger) (*Sender, error) {
+	c, err := where.Collector(otlp.Metrics, os.Getenv)
 	if err != nil {
 		return nil, err
 	}
-	to, err := otlpmetricgrpc.New(ctx,
+	opts := []otlpmetricgrpc.Option{
 		// The next sending has all that this one has: none is worth a retry.
 		otlpmetricgrpc.WithRetry(otlpmetricgrpc.RetryConfig{Enabled: false}),
 		otlpmetricgrpc.WithDialOption(otlp.Keepalive()),
-		otlpmetricgrpc.WithTLSCredentials(c.Credentials))
+		otlpmetricgrpc.WithTLSCredentials(c.Credentials),
+	}
+	if where.Endpoint != "" {
+		opts = append(opts, otlpmetricgrpc.WithEndpoint(where.Endpoint))
+	}
+	to, err := otlpmetricgrpc.New(ctx, opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +80,7 @@ func (p *patient) Export(ctx context.Context, m *metricdata.ResourceMetrics) err
 	switch {
 	case err != nil && !was:
 		p.log.Warn("cannot send metrics: calls go on, and the next try is made as ever", "cause", err,
-			"next", "check OTEL_EXPORTER_OTLP_METRICS_ENDPOINT and the collector's log, or set OTEL_METRICS_EXPORTER=none")
+			"next", "see the collector's log: it needs a receiver of metrics by OTLP/gRPC; or send none (--otlp-metrics, OTEL_METRICS_EXPORTER=none)")
 	case err == nil && was:
 		p.log.Info("metrics are sent again")
 	}

@@ -20,12 +20,13 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/grpc-tap/grpc-tap/internal/call"
+	"github.com/grpc-tap/grpc-tap/internal/otlp"
 )
 
 // collector takes metrics, or refuses them.
 type collector struct {
 	collectorpb.UnimplementedMetricsServiceServer
-	refuses bool
+	refuses, flagged bool
 
 	mu   sync.Mutex
 	asks int
@@ -54,9 +55,15 @@ func sends(t *testing.T, m *gathered, c *collector, log *bytes.Buffer) (end func
 	server := grpc.NewServer()
 	collectorpb.RegisterMetricsServiceServer(server, c)
 	go func() { _ = server.Serve(lis) }()
-	t.Setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://"+lis.Addr().String())
+	where := otlp.Flags{}
+	if c.flagged {
+		where = otlp.Flags{Endpoint: lis.Addr().String(), Insecure: true}
+		t.Setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "https://127.0.0.1:1")
+	} else {
+		t.Setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://"+lis.Addr().String())
+	}
 	t.Setenv("OTEL_METRIC_EXPORT_INTERVAL", "20")
-	s, err := m.Send(t.Context(), resource.NewSchemaless(attribute.String("service.name", "grpc-tap")), slog.New(slog.NewTextHandler(log, nil)))
+	s, err := m.Send(t.Context(), where, resource.NewSchemaless(attribute.String("service.name", "grpc-tap")), slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,6 +72,15 @@ func sends(t *testing.T, m *gathered, c *collector, log *bytes.Buffer) (end func
 		defer cancel()
 		s.Close(ctx)
 		server.Stop()
+	}
+}
+
+// A flag that says where wins over the variables.
+func TestSendWhere(t *testing.T) {
+	m, c := newForTest(t), &collector{flagged: true}
+	sends(t, m, c, &bytes.Buffer{})()
+	if c.times() == 0 {
+		t.Error("nothing is sent there")
 	}
 }
 

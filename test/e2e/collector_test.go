@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	metrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	common "go.opentelemetry.io/proto/otlp/common/v1"
 	trace "go.opentelemetry.io/proto/otlp/trace/v1"
@@ -19,6 +20,7 @@ import (
 type Collector struct {
 	collector.UnimplementedTraceServiceServer
 	Address string
+	Metrics sentMetrics
 
 	server *grpc.Server
 
@@ -45,6 +47,7 @@ func (c *Collector) serve(t testing.TB, opts ...grpc.ServerOption) {
 	c.Address, c.server = listener.Addr().String(), grpc.NewServer(opts...)
 	c.spans, c.from = map[string]*trace.Span{}, map[string]string{}
 	collector.RegisterTraceServiceServer(c.server, c)
+	metrics.RegisterMetricsServiceServer(c.server, &c.Metrics)
 	go c.server.Serve(listener)
 	t.Cleanup(c.server.Stop)
 }
@@ -111,4 +114,22 @@ func attributes(kvs []*common.KeyValue) map[string]*common.AnyValue {
 		m[kv.GetKey()] = kv.GetValue()
 	}
 	return m
+}
+
+// sentMetrics are the names of the metrics that were received.
+type sentMetrics struct {
+	metrics.UnimplementedMetricsServiceServer
+	names sync.Map
+}
+
+// Export implements the metrics' one method.
+func (m *sentMetrics) Export(_ context.Context, req *metrics.ExportMetricsServiceRequest) (*metrics.ExportMetricsServiceResponse, error) {
+	for _, rm := range req.GetResourceMetrics() {
+		for _, sm := range rm.GetScopeMetrics() {
+			for _, one := range sm.GetMetrics() {
+				m.names.Store(one.GetName(), true)
+			}
+		}
+	}
+	return &metrics.ExportMetricsServiceResponse{}, nil
 }

@@ -63,6 +63,24 @@ func TestFakesMetrics(t *testing.T) {
 	}
 }
 
+// TestFakesMetricsSent: with --otlp-metrics they go where spans go, and else only spans do.
+func TestFakesMetricsSent(t *testing.T) {
+	notSocat(t, "counts nothing")
+	n := newFakeNode(t)
+	for _, sends := range []bool{true, false} {
+		collector := NewCollector(t)
+		tap := front(t, n.cri, "--otlp-endpoint", collector.Address, "--otlp-insecure", fmt.Sprintf("--otlp-metrics=%t", sends))
+		if err := version(tap.Listen); err != nil {
+			t.Error(err)
+		}
+		eventually(t, "it is told", func() bool { return len(tap.Records()) == 1 })
+		tap.Stop() // with which all is sent
+		if _, sent := collector.Metrics.names.Load("rpc_client_call_duration_seconds"); sent != sends || collector.Total() != 1 {
+			t.Errorf("sent %t and %d spans, with --otlp-metrics=%t", sent, collector.Total(), sends)
+		}
+	}
+}
+
 // hangs has a call run while the page is looked at, and then lose its connection.
 func (p *page) hangs(n *fakeNode, k *fakecri.Kubelet) {
 	p.t.Helper()
