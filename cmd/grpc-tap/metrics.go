@@ -172,13 +172,17 @@ func (m *metrics) close(ctx context.Context) {
 	}
 }
 
-// ready says which paths are not served or read, and why.
-func (m *metrics) ready() error {
+// ready says which paths are not served or read, and why; or else, what is not seen.
+func (m *metrics) ready() (but string, _ error) {
 	errs := []error{m.pulse.ready()}
-	for _, p := range m.paths() {
+	paths := m.paths()
+	for _, p := range paths {
 		errs = append(errs, p.ready())
 	}
-	return errors.Join(errs...)
+	if n, _ := m.bypass.count(paths); n > 0 {
+		but = fmt.Sprintf(", but not all is seen: %s older than grpc-tap; restart the clients, or say --live-attach (liveAttach: true)", plural(uint64(n), "connection"))
+	}
+	return but, errors.Join(errs...)
 }
 
 // health asks all that counts something.

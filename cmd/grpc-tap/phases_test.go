@@ -69,8 +69,7 @@ func page(t *testing.T, m *metrics) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	none := func() error { return nil }
-	server := m.Serve(lis, none, none, slog.New(slog.DiscardHandler))
+	server := m.Serve(lis, m.ready, func() error { return nil }, slog.New(slog.DiscardHandler))
 	defer server.Close(t.Context())
 	answer, err := http.Get("http://" + lis.Addr().String() + "/metrics")
 	if err != nil {

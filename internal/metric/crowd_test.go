@@ -45,8 +45,7 @@ func TestCrowd(t *testing.T) {
 
 func crowded(t *testing.T, many int, say string, answered bool) {
 	lis := make(pipes, many+1)
-	fine := func() error { return nil }
-	s := newForTest(t).Serve(lis, fine, fine, slog.New(slog.DiscardHandler))
+	s := newForTest(t).Serve(lis, func() (string, error) { return "", nil }, func() error { return nil }, slog.New(slog.DiscardHandler))
 	defer s.Close(t.Context())
 	for range many {
 		conn, _ := lis.dial(t.Context(), "", "")

@@ -41,16 +41,20 @@ type Server struct {
 }
 
 // Serve serves the page to who dials lis, until Close. ready says why we do not do
-// what we were told to, nil if we do; alive, why we should be started anew.
-func (m *Metrics) Serve(lis net.Listener, ready, alive func() error, log *slog.Logger) *Server {
+// what we were told to, nil if we do, and then what is to be known all the same, or "";
+// alive, why we should be started anew.
+func (m *Metrics) Serve(lis net.Listener, ready func() (but string, _ error), alive func() error, log *slog.Logger) *Server {
 	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelWarn)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
 		EnableOpenMetrics: true, MaxRequestsInFlight: maxScrapes, ErrorLog: errorLog,
 		ErrorHandling: promhttp.ContinueOnError, // what is there is better than nothing
 	}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, alive()) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, ready()) })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, "", alive()) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		but, err := ready()
+		answer(w, but, err)
+	})
 	var all crowd
 	s := &Server{ended: make(chan struct{}), http: http.Server{
 		Handler: mux, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), MaxHeaderBytes: maxHeader,
@@ -65,7 +69,7 @@ func (m *Metrics) Serve(lis net.Listener, ready, alive func() error, log *slog.L
 	return s
 }
 
-func answer(w http.ResponseWriter, err error) {
+func answer(w http.ResponseWriter, but string, err error) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if err != nil {
@@ -73,7 +77,7 @@ func answer(w http.ResponseWriter, err error) {
 		fmt.Fprintln(w, err)
 		return
 	}
-	fmt.Fprintln(w, "ok")
+	fmt.Fprintln(w, "ok"+but)
 }
 
 // Close ends the serving; a scrape under way has until ctx is done.

@@ -30,6 +30,7 @@ func TestAddress(t *testing.T) {
 type page struct {
 	*gathered
 	base  string
+	but   string
 	ready error
 	alive error
 	end   func()
@@ -41,7 +42,7 @@ func newPage(t *testing.T) *page {
 		t.Fatal(err)
 	}
 	p := &page{gathered: newForTest(t), base: "http://" + lis.Addr().String()}
-	s := p.Serve(lis, func() error { return p.ready }, func() error { return p.alive }, slog.New(slog.DiscardHandler))
+	s := p.Serve(lis, func() (string, error) { return p.but, p.ready }, func() error { return p.alive }, slog.New(slog.DiscardHandler))
 	p.end = func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
@@ -86,6 +87,10 @@ func TestPage(t *testing.T) {
 		if code, body, _ := p.get("GET", path, ""); code != 200 || body != "ok\n" {
 			t.Errorf("%s: %d %s", path, code, body)
 		}
+	}
+	p.but = ", but not all is seen"
+	if code, body, _ := p.get("GET", "/readyz", ""); code != 200 || body != "ok, but not all is seen\n" {
+		t.Errorf("/readyz: %d %s", code, body)
 	}
 	p.ready = errors.New("/run/cri.sock: is not served yet")
 	if code, body, _ := p.get("GET", "/readyz", ""); code != 503 || body != "/run/cri.sock: is not served yet\n" {

@@ -160,6 +160,9 @@ func TestFakesMetricsOfAttach(t *testing.T) {
 	if got := page.value("grpc_tap_connections", "state", "bypassed"); got != 1 {
 		t.Errorf("%v connections pass by, not 1: %v", got, page.scrape()["grpc_tap_connections"])
 	}
+	if code, body := page.get("/readyz", ""); code != http.StatusOK || !strings.Contains(body, "1 connection older than grpc-tap") {
+		t.Errorf("/readyz while a connection passes by: %d %s", code, body)
+	}
 	k := n.kubelet(n.cri, n.csi)
 	if _, err := k.Runtime.Version(t.Context(), &cri.VersionRequest{}); err != nil {
 		t.Fatal(err)
