@@ -42,7 +42,7 @@ const atOnce = 4
 
 // move moves one path's clients, and says in lines what became of them.
 func move(ctx context.Context, path, stateDir string) (lines []string) {
-	older, err := olderThanUs(path)
+	older, err := atRest(ctx, func() ([]discover.Connection, error) { return olderThanUs(path) })
 	if len(older) > 0 {
 		lines = moveAll(ctx, path, stateDir, older)
 	}
@@ -53,6 +53,25 @@ func move(ctx context.Context, path, stateDir string) (lines []string) {
 		lines = append(lines, "no connection past grpc-tap is left to be moved")
 	}
 	return lines
+}
+
+const (
+	restTries = 10
+	restEvery = 100 * time.Millisecond
+)
+
+// atRest looks again for as long as several processes hold a server's end: one that a
+// runtime starts, as it does for each container, has all that it has until it is another
+// program.
+func atRest(ctx context.Context, look func() ([]discover.Connection, error)) (older []discover.Connection, err error) {
+	for range restTries {
+		older, err = look()
+		if ctx.Err() != nil || !slices.ContainsFunc(older, func(c discover.Connection) bool { return len(c.Servers) > 1 }) {
+			break
+		}
+		within(restEvery, ctx.Done())
+	}
+	return older, err
 }
 
 func moveAll(ctx context.Context, path, stateDir string, older []discover.Connection) []string {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/grpc-tap/grpc-tap/internal/discover"
 	"github.com/grpc-tap/grpc-tap/internal/takeover"
@@ -43,5 +45,25 @@ func TestOutcomes(t *testing.T) {
 	}
 	if got := outcomes(nil, nil); len(got) != 0 {
 		t.Errorf("of nothing: %q", got)
+	}
+}
+
+// A runtime that starts a process holds each connection twice for a moment; who shares
+// one for good is told after a second.
+func TestAtRest(t *testing.T) {
+	for _, forks := range []int{0, 1, 5, 1000} {
+		synctest.Test(t, func(t *testing.T) {
+			began, looks := time.Now(), 0
+			older, _ := atRest(t.Context(), func() ([]discover.Connection, error) {
+				c := discover.Connection{Servers: []discover.Process{{PID: 7}, {PID: 8}}}
+				if looks++; looks > forks {
+					c.Servers = c.Servers[:1]
+				}
+				return []discover.Connection{c}, nil
+			})
+			if shared := len(older[0].Servers) > 1; shared != (forks == 1000) || time.Since(began) > time.Second {
+				t.Errorf("where it forks %d times: after %v it is shared: %t", forks, time.Since(began), shared)
+			}
+		})
 	}
 }
